@@ -1,0 +1,383 @@
+"""What did we show, and what did they do? A table, the roles of its columns, and its representation blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalrec import _values
+from causalrec._checks import as_generator, as_names, check_scalar
+from causalrec._display import Displayable
+from causalrec.blocks import Block
+from causalrec.errors import ArgumentError, LogError
+from causalrec.table import Source, as_frame, require_columns
+from causalrec.units import content_order
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+MIN_ARM = 50
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which column is what. Every field is a tuple of column names; single-column roles have one or none."""
+
+    treatment: tuple[str, ...]
+    outcome: tuple[str, ...]
+    text: tuple[str, ...] = ()
+    history: tuple[str, ...] = ()
+    unit: tuple[str, ...] = ()
+    item: tuple[str, ...] = ()
+    modifiers: tuple[str, ...] = ()
+    confounders: tuple[str, ...] = ()
+    propensity: tuple[str, ...] = ()
+    score: tuple[str, ...] = ()
+    position: tuple[str, ...] = ()
+    time: tuple[str, ...] = ()
+    weight: tuple[str, ...] = ()
+    instrument: tuple[str, ...] = ()
+    negative_controls: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, tuple[str, ...]]:
+        """Role → columns, declared roles only."""
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name))}
+
+
+@dataclass(frozen=True, eq=False)
+class ImpressionLog(Displayable):
+    """A log of impressions, one a row, with its roles declared once.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The caller's table, in the caller's order and with the caller's index.
+    roles : Roles
+    treated_level : object
+        The value of the treatment column that counts as treated.
+    blocks : mapping of str to Block
+        Representation blocks by name; empty until ``embed``.
+    origin : (token, (n,) positions) or None
+        The table that was read and each row's place in it, by which two parts of one log know each other.
+    """
+
+    frame: pd.DataFrame = field(repr=False)
+    roles: Roles
+    treated_level: Any = 1
+    blocks: Mapping[str, Block] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    origin: tuple[object, Ints] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def _column(self, role: str) -> pd.Series | None:
+        names = getattr(self.roles, role)
+        return self.frame[names[0]] if names else None
+
+    @cached_property
+    def treatment(self) -> Floats:
+        """``(n,)`` 0/1, 1 = treated."""
+        return (self.frame[self.roles.treatment[0]] == self.treated_level).to_numpy(dtype=np.float64)
+
+    @cached_property
+    def outcome(self) -> Floats:
+        """``(n,)`` outcome, in clicks per impression if binary."""
+        return self.frame[self.roles.outcome[0]].to_numpy(dtype=np.float64)
+
+    @property
+    def binary_outcome(self) -> bool:
+        """True if the outcome is 0/1."""
+        return bool(np.isin(self.outcome, (0.0, 1.0)).all())
+
+    @cached_property
+    def unit_labels(self) -> npt.NDArray[Any]:
+        """``(n,)`` the caller's own labels of the units (row numbers where no unit is declared)."""
+        column = self._column("unit")
+        return np.arange(len(self)) if column is None else column.to_numpy(dtype=object)
+
+    @cached_property
+    def units(self) -> Ints:
+        """``(n,)`` unit codes 0 … G−1; every row its own unit where none is declared."""
+        column = self._column("unit")
+        return np.arange(len(self)) if column is None else pd.factorize(column)[0].astype(np.int64)
+
+    @cached_property
+    def items(self) -> Ints | None:
+        """``(n,)`` item codes, or None where no item is declared."""
+        column = self._column("item")
+        return None if column is None else pd.factorize(column)[0].astype(np.int64)
+
+    @property
+    def weights(self) -> Floats | None:
+        """``(n,)`` row weights, or None."""
+        column = self._column("weight")
+        return None if column is None else column.to_numpy(dtype=np.float64)
+
+    @property
+    def logged_propensity(self) -> Floats | None:
+        """``(n,)`` logged P(treated), or None."""
+        column = self._column("propensity")
+        return None if column is None else column.to_numpy(dtype=np.float64)
+
+    @cached_property
+    def n_units(self) -> int:
+        """Distinct units, G."""
+        return int(self.units.max()) + 1
+
+    def texts(self, column: str) -> tuple[list[str], Ints]:
+        """Distinct texts of one text column (missing reads as empty) and each row's index into them."""
+        return _values.distinct_texts(self.frame[column])
+
+    def histories(self) -> tuple[list[tuple[str, ...]], Ints]:
+        """Distinct histories (tuples of texts) and each row's index into them."""
+        return _values.distinct_histories(self.frame[self.roles.history[0]])
+
+    @cached_property
+    def row_hash(self) -> npt.NDArray[np.uint64]:
+        """``(n,)`` hash of what each row says in its roles, without its unit, its index or its place."""
+        total = np.zeros(len(self), dtype=np.uint64)
+        for k, (role, names) in enumerate(self.roles.as_dict().items()):
+            if role in ("unit", "history"):
+                continue
+            for j, name in enumerate(names):
+                part = pd.util.hash_pandas_object(self.frame[name], index=False).to_numpy(dtype=np.uint64)
+                total = total * np.uint64(1_000_003) + part * np.uint64(2 * (31 * k + j) + 1)
+        return total
+
+    @cached_property
+    def unit_order(self) -> Ints:
+        """Unit codes in an order given by their rows only, clicks and exposure first (see ``units``)."""
+        return content_order(
+            self.units, self.row_hash, 2 * self.treatment + (self.outcome > self.outcome.mean())
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 (16 hex digits) of the declared columns, in row order."""
+        digest = hashlib.sha256(repr(self.roles).encode())
+        digest.update(self.row_hash.tobytes())
+        digest.update(self.units.tobytes())
+        return digest.hexdigest()[:16]
+
+    def take(self, rows: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> ImpressionLog:
+        """The log of some rows only, by position or mask; blocks come along."""
+        where = np.flatnonzero(rows) if rows.dtype == bool else rows
+        blocks = {name: block.take(where) for name, block in self.blocks.items()}
+        origin = None if self.origin is None else (self.origin[0], self.origin[1][where])
+        return replace(self, frame=self.frame.iloc[where], blocks=MappingProxyType(blocks), origin=origin)
+
+    def shared_units(self, other: ImpressionLog) -> int:
+        """How many units of another log are units of this one: by label, or by row where no unit is declared."""
+        if self.roles.unit and other.roles.unit:
+            return len(set(self.unit_labels) & set(other.unit_labels))
+        if self.origin is None or other.origin is None or self.origin[0] is not other.origin[0]:
+            return 0
+        return len(np.intersect1d(self.origin[1], other.origin[1]))
+
+    def split(
+        self, test_size: float = 0.3, random_state: int | np.random.Generator | None = None
+    ) -> tuple[ImpressionLog, ImpressionLog]:
+        """Split into (train, test) by unit, so that no user is on both sides.
+
+        Parameters
+        ----------
+        test_size : float
+            Share of the units in the second log, in (0, 1).
+        random_state : int, Generator or None
+
+        Raises
+        ------
+        LogError
+            Fewer than two units, so that one side would be empty.
+        """
+        test_size = check_scalar(test_size, "test_size", gt=0, lt=1)
+        if self.roles.unit and self.n_units < 2:
+            raise LogError("the log has one unit; it cannot be split by unit.")
+        n_test = min(max(round(test_size * self.n_units), 1), self.n_units - 1)
+        rng = as_generator(random_state)
+        # one test unit at a random place in each stretch of the ordered units: stratified like the folds
+        edges = np.linspace(0, self.n_units, n_test + 1)
+        low, high = (
+            np.ceil(edges[:-1]).astype(int),
+            np.maximum(np.ceil(edges[1:]).astype(int), np.ceil(edges[:-1]).astype(int) + 1),
+        )
+        is_test = np.zeros(self.n_units, dtype=bool)
+        is_test[self.unit_order[rng.integers(low, np.minimum(high, self.n_units))]] = True
+        in_test = is_test[self.units]
+        return self.take(~in_test), self.take(in_test)
+
+    def with_blocks(self, blocks: Iterable[Block]) -> ImpressionLog:
+        """The log with these representation blocks instead of its own."""
+        named = {b.name: b for b in blocks}
+        for b in named.values():
+            if b.n_rows != len(self):
+                raise LogError(f"block {b.name!r} has {b.n_rows:,} rows, the log {len(self):,}.")
+        return replace(self, blocks=MappingProxyType(named))
+
+    def _title(self) -> str:
+        who = (
+            f"{self.n_units:,} {self.roles.unit[0]}s"
+            if self.roles.unit
+            else "no unit declared: every row counts as its own unit"
+        )
+        return f"Impression log: {len(self):,} impressions, {who}"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [{"role": role, "columns": ", ".join(names)} for role, names in self.roles.as_dict().items()]
+
+    def _notes(self) -> list[str]:
+        t, y = self.treatment, self.outcome
+        notes = [
+            f"{100 * t.mean():.1f} % of the impressions have {self.roles.treatment[0]} = {self.treated_level!r}",
+            f"mean {self.roles.outcome[0]}: {y[t == 1].mean():.4f} treated, {y[t == 0].mean():.4f} control (not an effect)",
+        ]
+        return notes + [
+            f"block {b.name}: {len(b.values):,} distinct × {b.width} ({b.made_by})"
+            for b in self.blocks.values()
+        ]
+
+
+def read_log(
+    source: Source,
+    *,
+    treatment: str,
+    outcome: str,
+    text: str | Iterable[str] | None = None,
+    history: str | None = None,
+    unit: str | None = None,
+    item: str | None = None,
+    modifiers: str | Iterable[str] = (),
+    confounders: str | Iterable[str] = (),
+    propensity: str | None = None,
+    score: str | None = None,
+    position: str | None = None,
+    time: str | Iterable[str] | None = None,
+    weight: str | None = None,
+    treated: Any = None,
+    instrument: str | None = None,
+    negative_controls: str | Iterable[str] = (),
+) -> ImpressionLog:
+    """Read a click log and declare, once, what each of its columns is.
+
+    Parameters
+    ----------
+    source : pandas, polars or pyarrow table, or path to .csv / .tsv / .parquet
+        One row an impression. Never modified.
+    treatment : str
+        Was it recommended? bool, 0/1, or two levels of which `treated` names the treated one.
+    outcome : str
+        Was it clicked? 0/1, or a finite number.
+    text : str or list of str
+        Item text known before the exposure; each column becomes one block.
+    history : str
+        Column of lists: the texts that the user clicked before this impression (JSON lists in a CSV).
+    unit, item : str
+        Whose impression, and of what. Folds, splits and standard errors go by `unit`.
+        Without `unit` each row is its own unit, and the summaries say so.
+    modifiers : str or list of str
+        Columns by which the effect may differ. They are adjusted for as well.
+    confounders : str or list of str
+        Further columns that act on both exposure and click.
+    propensity : str
+        The *logged* probability, known by design, that this impression is **treated**: P(treatment = treated),
+        also in the rows that were not. Not P(item | slot), and not the probability of the arm that was drawn:
+        either is refused when its mean contradicts the share of treated rows.
+    score : str
+        The recommender's own ranking score: a balancing score as far as exposure depends on the words through it.
+    position : str
+        The slot; set by the recommender after its decision, a mediator, not adjusted for.
+    time : str or list of str
+        Time of the exposure; or several columns in the order in which they are declared to happen, the
+        exposure last, for instance ``["written_at", "shown_at"]``. A row that breaks the order is an error.
+    weight : str
+        Non-negative row weight.
+    treated : object
+        The level of `treatment` that counts as treated.
+    instrument : str
+        A column that moves exposure and acts on the click only through it.
+    negative_controls : str or list of str
+        Outcomes that the exposure cannot have moved, for instance the clicks of the day before.
+
+    Returns
+    -------
+    ImpressionLog
+
+    Raises
+    ------
+    LogError, ColumnError, ArgumentError
+        The table cannot be analysed as declared; the message names the column, the rows and the next step.
+    """
+    frame = as_frame(source)
+    roles = Roles(
+        **{
+            name: as_names(value, name)
+            for name, value in dict(
+                treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item,
+                modifiers=modifiers, confounders=confounders, propensity=propensity, score=score, position=position,
+                time=time, weight=weight, instrument=instrument, negative_controls=negative_controls,
+            ).items()
+        }
+    )  # fmt: skip
+    for single in (
+        "treatment",
+        "outcome",
+        "history",
+        "unit",
+        "item",
+        "propensity",
+        "score",
+        "position",
+        "weight",
+        "instrument",
+    ):
+        if len(getattr(roles, single)) > 1:
+            raise ArgumentError(f"{single} is {getattr(roles, single)!r}, must be one column name.")
+    for needed in ("treatment", "outcome"):
+        if not getattr(roles, needed):
+            raise ArgumentError(
+                f"{needed} is None, must be a column name; the table has {list(map(str, frame.columns))[:40]}."
+            )
+    require_columns(frame, roles.as_dict())
+    if len(frame) == 0:
+        raise LogError("the table has no rows.")
+    level = _values.treated_level(frame[roles.treatment[0]], treated)
+    _values.check_columns(frame, roles.as_dict())
+    log = ImpressionLog(
+        frame=frame, roles=roles, treated_level=level, origin=(object(), np.arange(len(frame)))
+    )
+    _check_arms(log)
+    if log.logged_propensity is not None:
+        _values.check_logged_propensity(log.logged_propensity, log.treatment, log.units, roles.propensity[0])
+    return log
+
+
+def _check_arms(log: ImpressionLog) -> None:
+    """Enough rows, units and clicks in each arm to say anything."""
+    name, outcome = log.roles.treatment[0], log.roles.outcome[0]
+    if log.roles.unit and log.n_units < 2:
+        raise LogError(
+            f"column {log.roles.unit[0]!r} (unit) has one value; at least two units are needed, and one for each fold."
+        )
+    if np.ptp(log.outcome) == 0:
+        raise LogError(
+            f"column {outcome!r} (outcome) is {log.outcome[0]:g} in every row: there is nothing to explain."
+        )
+    for arm, word in ((1.0, "treated"), (0.0, "control")):
+        here = log.treatment == arm
+        count = int(here.sum())
+        if count < MIN_ARM:
+            raise LogError(
+                f"the {word} arm ({name!r}) has {count} rows, must have >= {MIN_ARM}; an effect from fewer has no usable interval."
+            )
+        if log.binary_outcome and np.ptp(log.outcome[here]) == 0:
+            clicks = "no" if log.outcome[here][0] == 0 else "only"
+            raise LogError(
+                f"the {word} arm ({count:,} rows) has {clicks} positive {outcome!r}; its rate cannot be modelled. Use a longer period."
+            )
