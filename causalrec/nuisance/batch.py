@@ -1,0 +1,178 @@
+"""Cross-fitted regressions by the dozen: which folds are left out, which arm, which penalty, which repetition.
+
+One task is one regression: the propensity, or the outcome in one arm, fitted on the rows outside some folds.
+Tasks of one design are solved together, in batches that bound the memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec.nuisance.design import Design, PrivateColumn
+from causalrec.nuisance.options import RidgeLogistic
+from causalrec.nuisance.ridge import Preconditioner, Problems, solve
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Target = Literal["propensity", "outcome_0", "outcome_1"]
+TARGETS: tuple[Target, ...] = ("propensity", "outcome_0", "outcome_1")
+CELLS = 6_000_000
+"""Rows × regressions that are solved at once."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One regression.
+
+    Attributes
+    ----------
+    target : "propensity", "outcome_0" or "outcome_1"
+    out : tuple of int
+        Folds whose rows are left out.
+    choice : int
+        Index into the candidate variances.
+    rep : int
+        Which repetition's treatment, outcome, weights (and private column).
+    """
+
+    target: Target
+    out: tuple[int, ...]
+    choice: int = 0
+    rep: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Treatment, outcome and weights of R repetitions on one log; R = 1 is the log itself.
+
+    Attributes
+    ----------
+    t, y, w : (n, R) float32
+    z : (n, R) float32 or None
+        A private covariate of each repetition.
+    """
+
+    t: F32
+    y: F32
+    w: F32
+    z: F32 | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Regressions of one log: designs, folds and learners.
+
+    Attributes
+    ----------
+    designs : mapping of target to Design
+        The propensity's design may be narrower than the outcomes' (a balancing score).
+    fold : (n,)
+    learners : mapping of target to RidgeLogistic
+    logistic : mapping of target to bool
+    """
+
+    designs: dict[Target, Design]
+    fold: Ints
+    learners: dict[Target, RidgeLogistic]
+    logistic: dict[Target, bool]
+
+    @cached_property
+    def n_folds(self) -> int:
+        """K."""
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def _scales(self) -> dict[tuple[int, tuple[int, ...]], F64]:
+        return {}
+
+    @cached_property
+    def _preconditioners(self) -> dict[tuple[int, bool], Preconditioner]:
+        return {}
+
+    def outside(self, out: tuple[int, ...]) -> F32:
+        """(n,) 1 for the rows that are in none of these folds."""
+        return (~np.isin(self.fold, out)).astype(np.float32)
+
+    def prepare(self, outs: list[tuple[int, ...]]) -> None:
+        """Compute the in-fold variance of every column for these left-out sets, in one pass."""
+        for design in {id(d): d for d in self.designs.values()}.values():
+            new = [o for o in outs if (id(design), o) not in self._scales]
+            if new:
+                v = design.variances(np.column_stack([self.outside(o) for o in new]))
+                self._scales.update({(id(design), o): v[:, j] for j, o in enumerate(new)})
+
+    def penalty(self, task: Task) -> F64:
+        """(p,) penalties: λ_j = d / variance × mean in-fold variance of the block, or light × own in-fold variance."""
+        design, learner = self.designs[task.target], self.learners[task.target]
+        scale = self._scales[id(design), task.out]
+        out = np.zeros(design.p)
+        for part, where in zip(design.parts, design.slices, strict=True):
+            if part.shrinkage == "chosen":
+                out[where] = part.width / learner.variances[task.choice] * max(scale[where].mean(), 1e-12)
+            else:
+                out[where] = learner.light * np.maximum(scale[where], 1e-12)
+        return out
+
+    def fit(self, tasks: list[Task], data: Data, start: F64 | None = None) -> tuple[F64, ...]:
+        """Coefficients of each task, a (p,) array each, in the order of the tasks.
+
+        `start` is (p, len(tasks)) or None.
+        """
+        self.prepare(sorted({t.out for t in tasks}))
+        size = max(4, CELLS // len(self.fold))
+        order = sorted(range(len(tasks)), key=lambda i: id(self.designs[tasks[i].target]))
+        found: dict[int, F64] = {}
+        for group in _same_design(order, [id(self.designs[t.target]) for t in tasks]):
+            for a in range(0, len(group), size):
+                some = group[a : a + size]
+                betas = self._fit([tasks[i] for i in some], data, None if start is None else start[:, some])
+                found.update({i: betas[:, j] for j, i in enumerate(some)})
+        return tuple(found[i] for i in range(len(tasks)))
+
+    def _operator(self, tasks: list[Task], data: Data) -> Design | PrivateColumn:
+        design = self.designs[tasks[0].target]
+        return design if data.z is None else PrivateColumn(design, data.z[:, [t.rep for t in tasks]])
+
+    def _fit(self, tasks: list[Task], data: Data, start: F64 | None) -> F64:
+        reps = [t.rep for t in tasks]
+        w = data.w[:, reps].copy()
+        y = np.empty_like(w)
+        for j, task in enumerate(tasks):
+            w[:, j] *= self.outside(task.out)
+            t = data.t[:, task.rep]
+            if task.target == "propensity":
+                y[:, j] = t
+            else:
+                y[:, j] = data.y[:, task.rep]
+                w[:, j] *= t if task.target == "outcome_1" else 1 - t
+        penalty = np.column_stack([self.penalty(t) for t in tasks])
+        if data.z is not None:
+            penalty = np.vstack([penalty, [self.learners[t.target].light for t in tasks]])
+        family = np.array([TARGETS.index(t.target) * 1000 + t.choice for t in tasks])
+        problems = Problems(y, w, penalty, np.array([self.logistic[t.target] for t in tasks]), family)
+        key = (id(self.designs[tasks[0].target]), data.z is None)
+        return solve(
+            self._operator(tasks, data),
+            problems,
+            start,
+            self._preconditioners.setdefault(key, Preconditioner()),
+        )
+
+    def predict(self, tasks: list[Task], betas: tuple[F64, ...], data: Data) -> F64:
+        """Linear predictors in all rows, (n, len(tasks)) float64. The tasks are of one design."""
+        return (
+            self._operator(tasks, data).matmul(np.column_stack(betas).astype(np.float32)).astype(np.float64)
+        )
+
+
+def _same_design(order: list[int], designs: list[int]) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for i in order:
+        groups.setdefault(designs[i], []).append(i)
+    return list(groups.values())

@@ -1,0 +1,169 @@
+"""From a log's blocks and columns to the parts of a design, and again for another log.
+
+What is learnt here (centre, knots, levels) is learnt from the covariates of all rows and has seen neither
+treatment nor outcome. The scale on which a penalty acts is learnt in the fold, by ``ridge``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalrec.blocks import Block
+from causalrec.errors import EstimationError
+from causalrec.nuisance.design import Design, Part
+
+WIDE = 30
+"""More numeric columns than this are shrunk like a representation, and enter linearly."""
+KNOTS = (0.2, 0.4, 0.6, 0.8)
+Covariate = Block | pd.Series
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockRecipe:
+    name: str
+    mean: npt.NDArray[np.float32]
+
+    def part(self, block: Block) -> Part:
+        if block.width != len(self.mean):
+            raise EstimationError(
+                f"block {self.name!r} has {block.width} columns, {len(self.mean)} when the nuisances were fitted; embed both logs alike."
+            )
+        return Part(
+            (self.name,) * block.width, np.ascontiguousarray(block.values - self.mean), block.codes, "chosen"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _LevelsRecipe:
+    name: str
+    levels: tuple[str, ...]
+
+    def part(self, column: pd.Series) -> Part:
+        """One column a level; a level that was not seen is a row of zeros."""
+        codes = pd.Categorical(column.astype(str), categories=list(self.levels)).codes.astype(np.int64)
+        eye = np.vstack([np.eye(len(self.levels)), np.zeros((1, len(self.levels)))]).astype(np.float32)
+        return Part(
+            (self.name,) * len(self.levels), eye, np.where(codes < 0, len(self.levels), codes), "light"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _NumberRecipe:
+    """x, and (x − k)₊ at the quintiles k: piecewise linear, standardised."""
+
+    name: str
+    knots: npt.NDArray[np.float64]
+    centre: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+    wide: bool
+
+    def part(self, column: pd.Series) -> Part:
+        values = (_hinges(_numbers(column), self.knots) - self.centre) / self.scale
+        return Part(
+            (self.name,) * values.shape[1],
+            values.astype(np.float32),
+            None,
+            "chosen" if self.wide else "light",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class DesignRecipe:
+    """How each node became columns, so that another log becomes the same columns.
+
+    Attributes
+    ----------
+    recipes : tuple
+        One a node, in the order of the design.
+    """
+
+    recipes: tuple[_BlockRecipe | _LevelsRecipe | _NumberRecipe, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Nodes in order."""
+        return tuple(r.name for r in self.recipes)
+
+    def apply(self, covariates: Sequence[Covariate], n: int) -> Design:
+        """The design of these covariates, (n,) each, which come in the order of ``names``."""
+        parts = [r.part(c) for r, c in zip(self.recipes, covariates, strict=True)]  # type: ignore[arg-type]
+        return Design(_numbers_together(parts), n, _row_hash(covariates, n))
+
+
+def learn_design(covariates: Sequence[Covariate], n: int) -> tuple[DesignRecipe, Design]:
+    """Learn centre, knots and levels from these covariates, and make their design.
+
+    Parameters
+    ----------
+    covariates : sequence of Block or named Series
+    n : int
+        Rows; needed when there is no covariate at all.
+    """
+    wide = sum(isinstance(c, pd.Series) and _is_number(c) for c in covariates) > WIDE
+    recipe = DesignRecipe(tuple(_learn(c, wide) for c in covariates))
+    return recipe, recipe.apply(covariates, n)
+
+
+def _learn(covariate: Covariate, wide: bool) -> _BlockRecipe | _LevelsRecipe | _NumberRecipe:
+    if isinstance(covariate, Block):
+        counts = np.bincount(covariate.codes, minlength=len(covariate.values)).astype(np.float64)
+        return _BlockRecipe(covariate.name, (counts @ covariate.values / counts.sum()).astype(np.float32))
+    name = str(covariate.name)
+    if not _is_number(covariate):
+        return _LevelsRecipe(name, tuple(sorted(covariate.astype(str).unique())))
+    x = _numbers(covariate)
+    inner = np.empty(0)
+    if not wide and len(np.unique(x)) > 2 * len(KNOTS):
+        inner = np.unique(np.quantile(x, KNOTS))
+        inner = inner[(inner > x.min()) & (inner < x.max())]
+    basis = _hinges(x, inner)
+    scale = basis.std(axis=0)
+    return _NumberRecipe(name, inner, basis.mean(axis=0), np.where(scale > 0, scale, 1.0), wide)
+
+
+def _numbers_together(parts: list[Part]) -> tuple[Part, ...]:
+    """Plain numbers side by side in one part (they are all "light", or all "chosen"), behind the others."""
+    plain = [p for p in parts if p.codes is None]
+    rest = [p for p in parts if p.codes is not None]
+    if plain:
+        owners = tuple(o for p in plain for o in p.owners)
+        rest.append(Part(owners, np.hstack([p.values for p in plain]), None, plain[0].shrinkage))
+    return tuple(rest)
+
+
+def _hinges(x: npt.NDArray[np.float64], knots: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.column_stack([x, *(np.maximum(x - k, 0) for k in knots)])
+
+
+def _numbers(column: pd.Series) -> npt.NDArray[np.float64]:
+    return column.to_numpy(dtype=np.float64)
+
+
+def _is_number(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
+
+
+def _row_hash(covariates: Sequence[Covariate], n: int) -> npt.NDArray[np.uint64]:
+    total = np.zeros(n, dtype=np.uint64)
+    for c in covariates:
+        if isinstance(c, Block):
+            rows = _block_keys(c)[c.codes]
+        else:
+            raw = c.to_numpy(dtype=np.float64) if _is_number(c) else c.astype(str).to_numpy(dtype=object)
+            rows = pd.util.hash_array(raw)
+        total = total * np.uint64(1_000_003) + rows
+    return total
+
+
+def _block_keys(block: Block) -> npt.NDArray[np.uint64]:
+    if block.keys is not None:
+        return block.keys
+    rows = np.zeros(len(block.values), dtype=np.uint64)
+    for j in range(block.width):
+        rows = rows * np.uint64(1_000_003) + pd.util.hash_array(block.values[:, j].astype(np.float64))
+    return rows
