@@ -1,0 +1,176 @@
+"""The one procedure behind ``estimate`` and ``DoublyRobust``: covariates → folds → nuisances → scores → interval."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec import scores
+from causalrec._checks import check_choice
+from causalrec.errors import ArgumentError, EstimationError
+from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
+from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances, Problem, fit_nuisances, learn_design
+from causalrec.nuisance.columns import Covariate
+
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+ESTIMANDS = tuple(scores.SCORES)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What is analysed, as arrays.
+
+    Attributes
+    ----------
+    t, y : (n,)
+    covariates : list of Block or named Series
+        All that is adjusted for, each with its own name.
+    units : (n,) codes
+    items : (n,) codes or None
+    weights : (n,) or None
+    logged : (n,) or None
+        Known P(treated).
+    propensity_names, outcome_names : tuple of str or None
+        Names of the covariates that each model takes; None = all.
+    """
+
+    t: F64
+    y: F64
+    covariates: Sequence[Covariate]
+    units: Ints
+    items: Ints | None = None
+    weights: F64 | None = None
+    logged: F64 | None = None
+    propensity_names: tuple[str, ...] | None = None
+    outcome_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What was asked for, defaults filled in."""
+
+    estimand: str = "ate"
+    clip: Clip = field(default_factory=Clip)
+    folds: Folds = field(default_factory=Folds)
+
+    @classmethod
+    def of(cls, estimand: str, clip: Clip | None, folds: Folds | None) -> Settings:
+        """Check and fill in."""
+        check_choice(estimand, "estimand", ESTIMANDS)
+        for value, kind, name in ((clip, Clip, "clip"), (folds, Folds, "folds")):
+            if value is not None and not isinstance(value, kind):
+                raise ArgumentError(f"{name} is {value!r}; must be {kind.__name__}(...) or None.")
+        return cls(estimand, clip or Clip(), folds or Folds())
+
+    def score(self, t: F64, y: F64, nuisances: tuple[F64, F64, F64]) -> scores.Pair:
+        """The (a, b) pair of the estimand at clipped propensities; the ATO needs no clipping."""
+        e, m0, m1 = nuisances
+        return scores.SCORES[self.estimand](t, y, e if self.estimand == "ato" else self.clip.apply(e), m0, m1)
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """Everything that was computed on the way to one effect."""
+
+    inputs: Inputs
+    settings: Settings
+    nuisances: Nuisances
+    pair: scores.Pair
+    effect: scores.Estimate
+    by_item: scores.Estimate | None
+    naive: scores.Estimate
+    anyway: scores.Estimate | None
+    overlap: Overlap
+    caveats: tuple[str, ...]
+
+
+def analyse(
+    inputs: Inputs, settings: Settings, nuisances: NuisanceRecipe | Nuisances | None, rng: np.random.Generator
+) -> Analysis:
+    """Fit what has to be fitted, and score it.
+
+    Raises
+    ------
+    OverlapError
+        The arms do not overlap enough for the estimand.
+    """
+    _check_items(inputs)
+    fitted = nuisances if isinstance(nuisances, Nuisances) else fit_on(inputs, settings.folds, nuisances, rng)
+    fitted.check_matches(len(inputs.t))
+    overlap = measure_overlap(inputs.t, fitted.propensity, settings.clip, inputs.weights)
+    caveats = refuse_if_hopeless(overlap, inputs, settings.estimand, fitted.logged)
+    at = (fitted.propensity, fitted.outcome_0, fitted.outcome_1)
+    pair = settings.score(inputs.t, inputs.y, at)
+    return Analysis(
+        inputs,
+        settings,
+        fitted,
+        pair,
+        scores.clustered_ratio(pair, inputs.units, None, inputs.weights),
+        None
+        if inputs.items is None
+        else scores.clustered_ratio(pair, inputs.units, inputs.items, inputs.weights),
+        scores.clustered_ratio(
+            scores.difference_in_means(inputs.t, inputs.y), inputs.units, None, inputs.weights
+        ),
+        _share_anyway(inputs, settings, at),
+        overlap,
+        caveats,
+    )
+
+
+def fit_on(
+    inputs: Inputs, folds: Folds, recipe: NuisanceRecipe | None, rng: np.random.Generator
+) -> Nuisances:
+    """Draw folds by unit and cross-fit the nuisances."""
+    if recipe is not None and not isinstance(recipe, NuisanceRecipe):
+        raise ArgumentError(
+            f"nuisances is {recipe!r}; must be a NuisanceRecipe(...), fitted Nuisances or None."
+        )
+    t, y = inputs.t, inputs.y
+    design_recipe, design = learn_design(inputs.covariates, len(t))
+    every = design.owners
+    of_outcome = design if inputs.outcome_names is None else design.keep(inputs.outcome_names)
+    of_propensity = (
+        of_outcome
+        if inputs.propensity_names in (None, inputs.outcome_names)
+        else design.keep(inputs.propensity_names or every)
+    )
+    if inputs.propensity_names == ():
+        of_propensity = design.keep(())
+    strata = 2 * t + (y > y.mean())
+    content = design.row_hash * np.uint64(7) + strata.astype(np.uint64) + _bits(y)
+    fold = folds.assign(inputs.units, content, strata, rng)
+    weights = np.ones_like(t) if inputs.weights is None else inputs.weights / inputs.weights.mean()
+    problem = Problem(
+        t, y, weights, of_propensity, of_outcome, fold, bool(np.isin(y, (0.0, 1.0)).all()), inputs.logged
+    )
+    return fit_nuisances(problem, recipe or NuisanceRecipe(), design_recipe)
+
+
+def rescore(analysis: Analysis, estimand: str) -> Analysis:
+    """The same nuisances under another estimand, or raise ``OverlapError``."""
+    settings = replace(analysis.settings, estimand=check_choice(estimand, "estimand", ESTIMANDS))
+    return analyse(analysis.inputs, settings, analysis.nuisances, np.random.default_rng(0))
+
+
+def _bits(y: F64) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(y, dtype=np.float64).view(np.uint64) >> np.uint64(20)
+
+
+def _share_anyway(inputs: Inputs, settings: Settings, at: tuple[F64, F64, F64]) -> scores.Estimate | None:
+    """None where the outcome is not a non-negative count of something that can happen anyway."""
+    if (inputs.y < 0).any() or (inputs.y * inputs.t).sum() == 0:
+        return None
+    e, m0, m1 = at
+    pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply(e), m0, m1)
+    return scores.clustered_ratio(pair, inputs.units, None, inputs.weights)
+
+
+def _check_items(inputs: Inputs) -> None:
+    if inputs.items is not None and int(inputs.items.max()) == 0:
+        raise EstimationError("items has one value; leave the item out, or it makes every row one cluster.")

@@ -1,0 +1,312 @@
+"""The estimators for research code: plain arrays in, scikit-learn's conventions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from causalrec import scores
+from causalrec._checks import as_generator
+from causalrec.blocks import Block
+from causalrec.errors import ArgumentError, EstimationError
+from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
+from causalrec.estimate.bridge import default_model, fit_econml
+from causalrec.estimate.cate import cate_interval
+from causalrec.estimate.overlap import measure_overlap
+from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances
+from causalrec.nuisance.columns import Covariate
+
+F64 = npt.NDArray[np.float64]
+Covariates = npt.ArrayLike | pd.DataFrame | Block | Sequence[Any] | None
+
+
+class DoublyRobust(BaseEstimator):
+    """Cross-fitted AIPW effect with errors clustered by group, and an EconML model of how it varies.
+
+    Parameters
+    ----------
+    estimand : "ate", "att" or "ato"
+    model : unfitted EconML estimator of the DR or DML family; default ``LinearDRLearner()``
+    nuisances : NuisanceRecipe or fitted Nuisances
+    folds : Folds
+    clip : Clip
+    random_state : int, Generator or None
+
+    Attributes
+    ----------
+    effect_, std_error_, ci_lower_, ci_upper_, p_value_ : float
+    naive_effect_ : float
+    scores_ : (n,)
+        Their (weighted) mean is ``effect_``.
+    nuisances_ : Nuisances
+    model_ : fitted EconML estimator
+    n_features_in_ : int
+        Columns of X.
+
+    References
+    ----------
+    Robins, Rotnitzky & Zhao (1994); Chernozhukov et al. (2018), *Double/debiased machine learning*.
+    """
+
+    def __init__(
+        self,
+        *,
+        estimand: str = "ate",
+        model: Any = None,
+        nuisances: NuisanceRecipe | Nuisances | None = None,
+        folds: Folds | None = None,
+        clip: Clip | None = None,
+        random_state: int | np.random.Generator | None = None,
+    ) -> None:
+        self.estimand = estimand
+        self.model = model
+        self.nuisances = nuisances
+        self.folds = folds
+        self.clip = clip
+        self.random_state = random_state
+
+    def fit(
+        self,
+        Y: npt.ArrayLike,
+        T: npt.ArrayLike,
+        *,
+        X: npt.ArrayLike | pd.DataFrame | None = None,
+        W: Covariates = None,
+        groups: npt.ArrayLike | None = None,
+        items: npt.ArrayLike | None = None,
+        propensity: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> DoublyRobust:
+        """Fit.
+
+        Parameters
+        ----------
+        Y, T : (n,)
+            Outcome, and treatment 0/1.
+        X : (n, q) numbers or DataFrame
+            By which the effect may vary; adjusted for as well.
+        W : (n, p) numbers, DataFrame, ``Block``, or a list of these
+            Further things to adjust for. A ``Block`` keeps repeated vectors once.
+        groups, items : (n,)
+            Whose row, and of what. Folds and errors go by `groups`; `items` adds ``by_item_``.
+        propensity : (n,)
+            Known P(T=1).
+        sample_weight : (n,)
+
+        Raises
+        ------
+        EstimationError, OverlapError, ArgumentError
+        """
+        settings = Settings.of(self.estimand, self.clip, self.folds)
+        inputs, x = as_inputs(Y, T, X, W, groups, items, propensity, sample_weight)
+        rng = as_generator(self.random_state)
+        seed = int(rng.integers(2**31))
+        self.analysis_: Analysis = analyse(inputs, settings, self.nuisances, np.random.default_rng(seed))
+        self.nuisances_ = self.analysis_.nuisances
+        chosen = default_model() if self.model is None else self.model
+        self.model_ = fit_econml(
+            chosen, inputs.y, inputs.t, x, self.nuisances_, settings.clip, inputs.weights, seed
+        )
+        self.x_ = x
+        self.n_features_in_ = 0 if x is None else x.shape[1]
+        _store(self, self.analysis_.effect)
+        self.by_item_ = self.analysis_.by_item
+        self.naive_effect_ = self.analysis_.naive.value
+        a, b = self.analysis_.pair
+        w = np.ones_like(a) if inputs.weights is None else inputs.weights
+        self.scores_ = a / ((w * b).sum() / w.sum())
+        return self
+
+    def cate(self, X: npt.ArrayLike | pd.DataFrame | None = None) -> F64:
+        """(m,) conditional effect at X (one value if there are no modifiers)."""
+        check_is_fitted(self, "model_")
+        return np.ravel(self.model_.effect(self._rows(X)))
+
+    def cate_interval(
+        self, X: npt.ArrayLike | pd.DataFrame | None = None, alpha: float = 0.05
+    ) -> tuple[F64, F64]:
+        """(lower, upper) at X, clustered by group for ``LinearDRLearner``."""
+        check_is_fitted(self, "model_")
+        x = self._rows(X)
+        return cate_interval(self.model_, self.analysis_, self.x_, x, 1 if x is None else len(x), alpha)
+
+    def _rows(self, X: npt.ArrayLike | pd.DataFrame | None) -> F64 | None:
+        x = None if X is None else _matrix(X, "X")
+        if (0 if x is None else x.shape[1]) != self.n_features_in_:
+            raise ArgumentError(
+                f"X has {0 if x is None else x.shape[1]} columns, {self.n_features_in_} when fitted."
+            )
+        return x
+
+
+class IPW(BaseEstimator):
+    """Self-normalised inverse-propensity weighting (Hájek; SNIPS) with errors clustered by group.
+
+    Doubly robust scores are never worse if the outcome model is any good; this one is for comparison, and for
+    logs whose propensities are known. Its standard error takes the propensities as given.
+
+    Parameters
+    ----------
+    nuisances : NuisanceRecipe or fitted Nuisances
+    folds : Folds
+    clip : Clip
+    random_state : int, Generator or None
+
+    Attributes
+    ----------
+    effect_, std_error_, ci_lower_, ci_upper_, p_value_ : float
+    ess_ : float
+        Kish's effective sample size, both arms, rows.
+    scores_ : (n,)
+    """
+
+    def __init__(
+        self,
+        *,
+        nuisances: NuisanceRecipe | Nuisances | None = None,
+        folds: Folds | None = None,
+        clip: Clip | None = None,
+        random_state: int | np.random.Generator | None = None,
+    ) -> None:
+        self.nuisances = nuisances
+        self.folds = folds
+        self.clip = clip
+        self.random_state = random_state
+
+    def fit(
+        self,
+        Y: npt.ArrayLike,
+        T: npt.ArrayLike,
+        *,
+        X: npt.ArrayLike | pd.DataFrame | None = None,
+        W: Covariates = None,
+        groups: npt.ArrayLike | None = None,
+        items: npt.ArrayLike | None = None,
+        propensity: npt.ArrayLike | None = None,
+    ) -> IPW:
+        """Fit; arguments as in ``DoublyRobust.fit``. With `propensity` nothing is estimated."""
+        settings = Settings.of("ate", self.clip, self.folds)
+        inputs, _ = as_inputs(Y, T, X, W, groups, items, propensity, None)
+        if inputs.logged is None:
+            analysis = analyse(inputs, settings, self.nuisances, as_generator(self.random_state))
+            e = analysis.nuisances.propensity
+        else:
+            e = inputs.logged
+        pair = scores.hajek(inputs.t, inputs.y, settings.clip.apply(e), inputs.y, inputs.y)
+        _store(self, scores.clustered_ratio(pair, inputs.units, inputs.items))
+        self.ess_ = measure_overlap(inputs.t, e, settings.clip).ess
+        self.scores_ = pair[0]
+        return self
+
+
+def _store(estimator: Any, e: scores.Estimate) -> None:
+    estimator.effect_, estimator.std_error_, estimator.p_value_ = e.value, e.std_error, e.p_value
+    estimator.ci_lower_, estimator.ci_upper_ = e.ci_lower, e.ci_upper
+
+
+def as_inputs(
+    y: Any, t: Any, x: Any, w: Any, groups: Any, items: Any, propensity: Any, sample_weight: Any
+) -> tuple[Inputs, F64 | None]:
+    """Arrays as the analysis takes them, and the numeric X, each checked against the rows of Y."""
+    outcome, treatment = _vector(y, "Y"), _vector(t, "T")
+    n = len(outcome)
+    if not np.isin(treatment, (0.0, 1.0)).all() or np.ptp(treatment) == 0:
+        raise EstimationError(f"T has the values {np.unique(treatment)[:5]}; must be 0/1 with both present.")
+    modifiers = None if x is None else _matrix(x, "X")
+    covariates = [*_named(x, "X"), *(c for j, part in enumerate(_list(w)) for c in _named(part, f"W{j}"))]
+    for name, length in [
+        ("T", len(treatment)),
+        *((str(c.name), c.n_rows if isinstance(c, Block) else len(c)) for c in covariates),
+    ]:
+        if length != n:
+            raise EstimationError(f"{name} has {length:,} rows, Y has {n:,}.")
+    units = _codes(groups, "groups", n)
+    logged = _optional(propensity, "propensity", n)
+    if logged is not None and ((logged <= 0) | (logged >= 1)).any():
+        raise EstimationError(
+            f"propensity is outside (0, 1) in {int(((logged <= 0) | (logged >= 1)).sum()):,} rows."
+        )
+    weights = _optional(sample_weight, "sample_weight", n)
+    inputs = Inputs(
+        treatment,
+        outcome,
+        covariates,
+        np.arange(n) if units is None else units,
+        _codes(items, "items", n),
+        weights,
+        logged,
+    )
+    return inputs, modifiers
+
+
+def _list(w: Covariates) -> list[Any]:
+    if w is None:
+        return []
+    return (
+        list(w)
+        if isinstance(w, (list, tuple))
+        and any(isinstance(p, (Block, pd.DataFrame, pd.Series, np.ndarray)) for p in w)
+        else [w]
+    )
+
+
+def _named(part: Any, prefix: str) -> list[Covariate]:
+    if part is None:
+        return []
+    if isinstance(part, Block):
+        return [part]
+    if isinstance(part, pd.Series):
+        return [part.reset_index(drop=True)]
+    if isinstance(part, pd.DataFrame):
+        return [part.iloc[:, j].reset_index(drop=True) for j in range(part.shape[1])]
+    matrix = _matrix(part, prefix)
+    return [pd.Series(matrix[:, j], name=f"{prefix}_{j}") for j in range(matrix.shape[1])]
+
+
+def _matrix(value: Any, name: str) -> F64:
+    try:
+        matrix = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise EstimationError(
+            f"{name} holds values that are no numbers; encode labels first, or use read_log and estimate."
+        ) from None
+    matrix = matrix[:, None] if matrix.ndim == 1 else matrix
+    _check_finite(matrix, name)
+    return matrix
+
+
+def _vector(value: Any, name: str) -> F64:
+    vector = np.asarray(value, dtype=np.float64)
+    vector = vector[:, 0] if vector.ndim == 2 and vector.shape[1] == 1 else vector
+    if vector.ndim != 1 or len(vector) == 0:
+        raise EstimationError(f"{name} has shape {vector.shape}; must be (n,) with n >= 1.")
+    _check_finite(vector, name)
+    return vector
+
+
+def _check_finite(values: F64, name: str) -> None:
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise EstimationError(
+            f"{name} has NaN or infinity in {int(bad.reshape(len(values), -1).any(axis=1).sum()):,} of {len(values):,} rows; impute or drop them."
+        )
+
+
+def _optional(value: Any, name: str, n: int) -> F64 | None:
+    return None if value is None else _of_length(_vector(value, name), name, n)
+
+
+def _codes(value: Any, name: str, n: int) -> npt.NDArray[np.int64] | None:
+    return None if value is None else _of_length(pd.factorize(np.asarray(value))[0].astype(np.int64), name, n)
+
+
+def _of_length(values: npt.NDArray[Any], name: str, n: int) -> npt.NDArray[Any]:
+    if len(values) != n:
+        raise EstimationError(f"{name} has {len(values):,} rows, Y has {n:,}.")
+    return values

@@ -1,0 +1,75 @@
+"""Pointwise intervals of a conditional effect."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec.errors import CausalRecWarning, EstimationError
+from causalrec.estimate.analysis import Analysis
+from causalrec.scores import aipw_ate
+
+F64 = npt.NDArray[np.float64]
+
+
+def cate_interval(
+    model: Any, analysis: Analysis, x_train: F64 | None, x: F64 | None, n: int, alpha: float
+) -> tuple[F64, F64]:
+    """(lower, upper) of the model's effect at x; clustered for a linear DR model, EconML's own otherwise."""
+    from scipy.stats import t as student
+
+    if type(model).__name__ == "LinearDRLearner" and getattr(model, "featurizer", None) is None:
+        basis = _with_ones(x_train, len(analysis.inputs.t))
+        coefficients, covariance, g = linear_projection(analysis, basis)
+        at = _with_ones(x, n)
+        centre = at @ coefficients
+        half = student.ppf(1 - alpha / 2, max(g - 1, 1)) * np.sqrt(
+            np.einsum("ij,jk,ik->i", at, covariance, at)
+        )
+        return centre - half, centre + half
+    if getattr(model, "_inference", None) is None:
+        raise EstimationError(
+            f"{type(model).__name__} was made without inference and gives no intervals; pass LinearDRLearner, ForestDRLearner or CausalForestDML."
+        )
+    if analysis.inputs.units.max() + 1 < len(analysis.inputs.units):
+        warnings.warn(
+            f"{type(model).__name__}'s intervals take the rows for independent; users have several rows each, so that they are too narrow.",
+            CausalRecWarning,
+            stacklevel=3,
+        )
+    lower, upper = model.effect_interval(x, alpha=alpha)
+    return (
+        (np.full(n, float(np.ravel(lower)[0])), np.full(n, float(np.ravel(upper)[0])))
+        if x is None
+        else (np.ravel(lower), np.ravel(upper))
+    )
+
+
+def linear_projection(analysis: Analysis, basis: F64) -> tuple[F64, F64, int]:
+    """Best linear projection of the effect on a basis: least squares of the ATE scores, covariance clustered by unit.
+
+    β = (B'wB)⁻¹ B'wψ;  V = (B'wB)⁻¹ [Σ_g s_g s_g'] (B'wB)⁻¹ G/(G−1),  s_g = Σ_{i in g} w_i B_i (ψ_i − B_i'β).
+    Chernozhukov & Semenova (2021). Returns (β (q,), V (q, q), G).
+    """
+    inputs, nuisances = analysis.inputs, analysis.nuisances
+    psi, _ = aipw_ate(
+        inputs.t,
+        inputs.y,
+        analysis.settings.clip.apply(nuisances.propensity),
+        nuisances.outcome_0,
+        nuisances.outcome_1,
+    )
+    w = np.ones_like(psi) if inputs.weights is None else inputs.weights
+    bread = np.linalg.pinv((basis * w[:, None]).T @ basis)
+    beta = bread @ ((basis * w[:, None]).T @ psi)
+    rows = basis * (w * (psi - basis @ beta))[:, None]
+    g = int(inputs.units.max()) + 1
+    sums = np.column_stack([np.bincount(inputs.units, rows[:, j], g) for j in range(basis.shape[1])])
+    return beta, bread @ (sums.T @ sums) @ bread * g / max(g - 1, 1), g
+
+
+def _with_ones(x: F64 | None, n: int) -> F64:
+    return np.ones((n, 1)) if x is None else np.column_stack([np.ones(n), x])

@@ -1,0 +1,89 @@
+"""Group average effects: the scores of a group, averaged in the group, clustered by unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalrec import scores
+from causalrec._checks import did_you_mean
+from causalrec._display import Displayable
+from causalrec.errors import EstimationError
+from causalrec.estimate.analysis import Analysis
+from causalrec.log import ImpressionLog
+
+MIN_ROWS = 50
+
+
+@dataclass(frozen=True)
+class GroupEffects(Displayable):
+    """GATE, E[Y(1) − Y(0) | group], under the fit's estimand.
+
+    Attributes
+    ----------
+    by : str
+        The modifier.
+    estimand : str
+    records : tuple of dict
+        group, n, n_units, effect, std_error, ci_lower, ci_upper, p_value; effects are None where an arm
+        of the group has fewer than 50 rows.
+    """
+
+    by: str
+    estimand: str
+    records: tuple[dict[str, Any], ...] = field(repr=False)
+
+    def _title(self) -> str:
+        return f"Group effects ({self.estimand}) by {self.by}, pointwise 95 % intervals clustered by unit"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return list(self.records)
+
+    def _notes(self) -> list[str]:
+        return [
+            f"{len(self.records)} groups were looked at; an interval that excludes 0 in one of many is weaker evidence than in the only one."
+        ]
+
+
+def group_effects(log: ImpressionLog, analysis: Analysis, modifier: str, bins: int) -> GroupEffects:
+    """Average the scores in each group of a declared modifier.
+
+    Raises
+    ------
+    EstimationError
+        The column is no declared modifier (groups chosen after looking at outcomes have no honest interval).
+    """
+    declared = log.roles.modifiers
+    if modifier not in declared:
+        raise EstimationError(
+            f"{modifier!r} is not a declared modifier; declared are {list(declared)}.{did_you_mean(modifier, declared)} Declare it in read_log."
+        )
+    labels = group_labels(log.frame[modifier], bins)
+    records = [_record(str(g), labels == g, analysis) for g in labels.cat.categories]
+    return GroupEffects(modifier, analysis.settings.estimand.upper(), tuple(records))
+
+
+def group_labels(column: pd.Series, bins: int) -> pd.Series:
+    """Categorical labels of a modifier: its own, or quantile bins of a number with many values."""
+    number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if number and column.nunique() > bins:
+        return pd.qcut(column.astype(float), bins, duplicates="drop").reset_index(drop=True)
+    return column.astype(str).astype("category").reset_index(drop=True)
+
+
+def _record(label: str, rows: pd.Series, analysis: Analysis) -> dict[str, Any]:
+    here: npt.NDArray[np.bool_] = rows.to_numpy()
+    inputs = analysis.inputs
+    a, b = analysis.pair
+    t, units = inputs.t[here], np.unique(inputs.units[here], return_inverse=True)[1]
+    out: dict[str, Any] = {"group": label, "n": int(here.sum()), "n_units": int(units.max(initial=-1)) + 1}
+    keys = ("effect", "std_error", "ci_lower", "ci_upper", "p_value")
+    if min((t == 1).sum(), (t == 0).sum()) < MIN_ROWS or out["n_units"] < 2:
+        return out | dict.fromkeys(keys)
+    weights = None if inputs.weights is None else inputs.weights[here]
+    e = scores.clustered_ratio((a[here], b[here]), units, None, weights)
+    return out | dict(zip(keys, (e.value, e.std_error, e.ci_lower, e.ci_upper, e.p_value), strict=True))

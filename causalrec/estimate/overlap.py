@@ -1,0 +1,144 @@
+"""Could either arm have happened to each row? Measured, and refused where an estimate would be an extrapolation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec import scores
+from causalrec.blocks import Block
+from causalrec.errors import OverlapError
+from causalrec.nuisance import Clip, auc
+
+if TYPE_CHECKING:
+    from causalrec.estimate.analysis import Inputs
+
+F64 = npt.NDArray[np.float64]
+MAX_AUC = 0.97
+MIN_ESS = 50.0
+MIN_ESS_SHARE = 0.01
+MAX_CLIPPED = 0.25
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much the arms overlap, at the clip that is used.
+
+    Attributes
+    ----------
+    quantiles : tuple of float
+        1, 5, 25, 50, 75, 95 and 99 % quantile of the propensity before clipping.
+    auc : float
+        Of the treatment by its out-of-fold propensity; .5 = as if randomised, 1 = no overlap.
+    ess_treated, ess_control : float
+        Kish's effective sample size of the weights 1/e and 1/(1−e), rows.
+    n_treated, n_control : int
+    max_weight_share : float
+        Largest weight's share in its arm.
+    share_clipped : float
+    share_outside_05 : float
+        Share of rows with a propensity outside [.05, .95].
+    """
+
+    quantiles: tuple[float, ...]
+    auc: float
+    ess_treated: float
+    ess_control: float
+    n_treated: int
+    n_control: int
+    max_weight_share: float
+    share_clipped: float
+    share_outside_05: float
+
+    @property
+    def ess(self) -> float:
+        """Both arms together, rows."""
+        return self.ess_treated + self.ess_control
+
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+def measure_overlap(t: F64, propensity: F64, clip: Clip, weights: F64 | None = None) -> Overlap:
+    """Measure overlap from out-of-fold propensities, (n,)."""
+    w = np.ones_like(t) if weights is None else weights
+    e = clip.apply(propensity)
+    arms = [w[t == 1] / e[t == 1], w[t == 0] / (1 - e[t == 0])]
+    return Overlap(
+        tuple(float(q) for q in np.quantile(propensity, QUANTILES)),
+        auc(propensity, t),
+        scores.ess(arms[0]),
+        scores.ess(arms[1]),
+        len(arms[0]),
+        len(arms[1]),
+        float(max(a.max() / a.sum() for a in arms)),
+        clip.share(propensity),
+        float(((propensity < 0.05) | (propensity > 0.95)).mean()),
+    )
+
+
+def refuse_if_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: bool) -> tuple[str, ...]:
+    """Raise ``OverlapError`` for an ATE or ATT without support; return what a reader has to know otherwise."""
+    reason = _why_hopeless(overlap, inputs, estimand, logged)
+    if reason and estimand != "ato":
+        raise OverlapError(
+            f"the {estimand.upper()} cannot be estimated: {reason} Its value would be an extrapolation. "
+            "estimand='ato' gives the effect where either arm could have happened; a randomised slice of the log would give the rest."
+        )
+    caveats = (
+        [f"Little overlap: {reason} The ATO speaks of the few rows where either arm could have happened."]
+        if reason
+        else []
+    )
+    if overlap.share_clipped > 0.01 and estimand != "ato":
+        caveats.append(
+            f"{100 * overlap.share_clipped:.1f} % of the propensities were clipped: the interval does not cover the bias of clipping; compare estimand='ato'."
+        )
+    low = min(overlap.ess_treated / overlap.n_treated, overlap.ess_control / overlap.n_control)
+    if low < 0.2 and estimand != "ato":
+        caveats.append(
+            f"The weights leave {100 * low:.0f} % of an arm as effective sample size; a few rows carry the estimate."
+        )
+    return tuple(caveats)
+
+
+def _why_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: bool) -> str:
+    for covariate in inputs.covariates:
+        if (
+            not logged
+            and isinstance(covariate, Block)
+            and covariate.kind == "text"
+            and _decides(covariate, inputs.t)
+        ):
+            return f"the treatment is a function of the text ({covariate.name}): no text that was shown repeatedly was ever in both arms."
+    if overlap.auc > MAX_AUC:
+        return f"what is adjusted for predicts the treatment almost perfectly (held-out AUC {overlap.auc:.3f} > {MAX_AUC}), as when the treatment is a function of the text."
+    if overlap.share_clipped > MAX_CLIPPED:
+        return f"{100 * overlap.share_clipped:.0f} % of the propensities are beyond the clip (more than {100 * MAX_CLIPPED:.0f} %)."
+    arms = {
+        "control": (overlap.ess_control, overlap.n_control),
+        "treated": (overlap.ess_treated, overlap.n_treated),
+    }
+    for arm, (effective, rows) in arms.items():
+        if estimand == "att" and arm == "treated":
+            continue
+        if effective < max(MIN_ESS * min(1, rows / 100), MIN_ESS_SHARE * rows):
+            return f"the {arm} arm's {rows:,} rows have an effective sample size of {effective:.0f}."
+    return ""
+
+
+def _decides(block: Block, t: F64) -> bool:
+    """True if texts repeat and hardly any of them is ever in both arms."""
+    count = np.bincount(block.codes)
+    treated = np.bincount(block.codes, t)
+    again = count >= 2
+    rows = count[again].sum()
+    if rows < 100 or again.sum() < 20:
+        return False
+    pairs = count[again] * (count[again] - 1.0)
+    discordant = 2 * treated[again] * (count[again] - treated[again]) / pairs
+    share = t.mean()
+    return float((discordant * count[again]).sum() / rows) < 0.02 * 2 * share * (1 - share)
