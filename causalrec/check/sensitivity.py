@@ -1,0 +1,178 @@
+"""How strong would a hidden confounder have to be? Robustness value and E-value, held against what was observed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec._display import Displayable
+from causalrec.estimate import Fit
+from causalrec.estimate.analysis import Analysis
+from causalrec.nuisance import fit_nuisances
+
+F64 = npt.NDArray[np.float64]
+MOST = 10
+
+
+@dataclass(frozen=True)
+class Sensitivity(Displayable):
+    """Sensitivity of the effect to confounders that were not measured.
+
+    Attributes
+    ----------
+    robustness_value : float
+        Share r such that a confounder that explains r of the residual variance of the outcome and of the
+        treatment's weights could bring the effect to 0. Chernozhukov et al. (2022), *Long story short*.
+    robustness_value_ci : float
+        The same for the end of the 95 % interval that is nearer to 0; 0 if the interval includes it.
+    e_value, e_value_ci : float or None
+        VanderWeele & Ding (2017), on the risk-ratio scale; None for an outcome that is not 0/1.
+    benchmarks : tuple of dict
+        For each thing that was adjusted for, as if it had not been: ``gain_outcome`` and ``gain_treatment`` (shares as
+        above), ``bias`` (the largest bias that a hidden confounder as strong could cause) and ``effect_without``.
+    """
+
+    robustness_value: float
+    robustness_value_ci: float
+    e_value: float | None
+    e_value_ci: float | None
+    benchmarks: tuple[dict[str, Any], ...]
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return list(self.benchmarks)
+
+    def _notes(self) -> list[str]:
+        e = "" if self.e_value is None else f"; E-value {self.e_value:.2f} (interval {self.e_value_ci:.2f})"
+        return [f"Robustness value {self.robustness_value:.3f} (interval {self.robustness_value_ci:.3f}){e}."]
+
+
+def sensitivity(fit: Fit) -> Sensitivity:
+    """Robustness value, E-value and benchmarks of a fit."""
+    a = fit.analysis
+    scale = bias_scale(a)
+    nearest = 0.0 if fit.ci_lower <= 0 <= fit.ci_upper else min(abs(fit.ci_lower), abs(fit.ci_upper))
+    e_value, e_value_ci = _e_values(fit)
+    return Sensitivity(
+        robustness_value(fit.effect, scale),
+        robustness_value(nearest, scale),
+        e_value,
+        e_value_ci,
+        benchmarks(a, scale),
+    )
+
+
+def bias_scale(a: Analysis) -> float:
+    """S in |bias| ≤ S · C_Y · C_D: S² = E[(Y − m_T)²] · E[α²], with the Riesz representer α of the estimand.
+
+    α = T/e − (1−T)/(1−e) for the ATE, (T − (1−T) e/(1−e)) / P(T=1) for the ATT, (T − e) / E[e(1−e)] for the ATO.
+    Chernozhukov et al. (2022), theorem 2.
+    """
+    nu, t = a.nuisances, a.inputs.t
+    residual = a.inputs.y - np.where(t == 1, nu.outcome_1, nu.outcome_0)
+    return float(
+        np.sqrt(
+            np.average(residual**2, weights=nu.problem.w)
+            * np.average(representer(a) ** 2, weights=nu.problem.w)
+        )
+    )
+
+
+def representer(a: Analysis) -> F64:
+    """(n,) Riesz representer of the estimand, at clipped propensities."""
+    t = a.inputs.t
+    e = a.settings.clip.apply(a.nuisances.propensity)
+    if a.settings.estimand == "att":
+        return (t - (1 - t) * e / (1 - e)) / t.mean()
+    if a.settings.estimand == "ato":
+        return (t - e) / float((e * (1 - e)).mean())
+    return t / e - (1 - t) / (1 - e)
+
+
+def robustness_value(effect: float, scale: float) -> float:
+    """The r with |effect| = S √(r · r/(1 − r)):  r = (√(f⁴ + 4 f²) − f²)/2,  f = |effect|/S."""
+    f2 = (effect / scale) ** 2
+    return float((np.sqrt(f2**2 + 4 * f2) - f2) / 2)
+
+
+def e_value(ratio: float) -> float:
+    """RR + √(RR (RR − 1)), with RR turned to be at least 1."""
+    rr = max(ratio, 1 / ratio) if ratio > 0 else float("inf")
+    return float(rr + np.sqrt(rr * (rr - 1)))
+
+
+def _e_values(fit: Fit) -> tuple[float | None, float | None]:
+    a = fit.analysis
+    if not a.nuisances.problem.binary:
+        return None, None
+    base = control_mean(a)
+    if base <= 0:
+        return None, None
+    value = e_value(max((base + fit.effect) / base, 1e-9))
+    if fit.ci_lower <= 0 <= fit.ci_upper:
+        return value, 1.0
+    near = fit.ci_lower if fit.effect > 0 else fit.ci_upper
+    return value, e_value(max((base + near) / base, 1e-9))
+
+
+def control_mean(a: Analysis) -> float:
+    """E[Y(0)] in the estimand's population, by AIPW (by the fitted mean under overlap weights for the ATO)."""
+    nu, t, y = a.nuisances, a.inputs.t, a.inputs.y
+    e, m0 = a.settings.clip.apply(nu.propensity), nu.outcome_0
+    residual = (1 - t) * (y - m0)
+    if a.settings.estimand == "att":
+        return float((t * m0 + residual * e / (1 - e)).sum() / t.sum())
+    if a.settings.estimand == "ato":
+        return float((e * (1 - e) * m0 + e * residual).sum() / (e * (1 - e)).sum())
+    return float((m0 + residual / (1 - e)).mean())
+
+
+def benchmarks(a: Analysis, scale: float) -> tuple[dict[str, Any], ...]:
+    """Leave out, one at a time, the blocks and the first columns that were adjusted for, and refit."""
+    problem = a.nuisances.problem
+    owners = problem.outcome_design.owners
+    if len(owners) < 2 or not a.nuisances.problem.w.all():
+        return ()
+    ranked = sorted(owners, key=lambda name: not name.partition(":")[2])[:MOST]
+    return tuple(_benchmark(a, name, scale) for name in ranked)
+
+
+def _benchmark(a: Analysis, left_out: str, scale: float) -> dict[str, Any]:
+    problem = a.nuisances.problem
+    outcome = problem.outcome_design.keep([o for o in problem.outcome_design.owners if o != left_out])
+    same = problem.propensity_design is problem.outcome_design
+    exposure = (
+        outcome
+        if same
+        else problem.propensity_design.keep([o for o in problem.propensity_design.owners if o != left_out])
+    )
+    short = replace(
+        a,
+        nuisances=fit_nuisances(
+            replace(problem, propensity_design=exposure, outcome_design=outcome), a.nuisances.recipe
+        ),
+    )
+    loss_long, loss_short = _outcome_loss(a), _outcome_loss(short)
+    gain_y = max(0.0, (loss_short - loss_long) / loss_short)
+    nu_long, nu_short = float((representer(a) ** 2).mean()), float((representer(short) ** 2).mean())
+    gain_t = max(0.0, 1 - nu_short / nu_long)
+    pair = short.settings.score(
+        a.inputs.t,
+        a.inputs.y,
+        (short.nuisances.propensity, short.nuisances.outcome_0, short.nuisances.outcome_1),
+    )
+    w = problem.w
+    return {
+        "left_out": left_out,
+        "gain_outcome": gain_y,
+        "gain_treatment": gain_t,
+        "bias": scale * float(np.sqrt(gain_y * gain_t / max(1 - gain_t, 1e-9))),
+        "effect_without": float((w * pair[0]).sum() / (w * pair[1]).sum()),
+    }
+
+
+def _outcome_loss(a: Analysis) -> float:
+    nu = a.nuisances
+    return float(((a.inputs.y - np.where(a.inputs.t == 1, nu.outcome_1, nu.outcome_0)) ** 2).mean())
