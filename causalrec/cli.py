@@ -1,0 +1,180 @@
+"""The command ``causalrec``: each of its commands is a few lines over the public verbs.
+
+Exit status: 0 done; 1 the analysis is refused (the message says why); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from causalrec.errors import ArgumentError, CausalRecError, ColumnError
+
+app = typer.Typer(
+    name="causalrec",
+    help="What a recommendation caused: causal inference on click logs whose confounders are words.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+REFUSED, USAGE = 1, 2
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")]
+Seed = Annotated[int, typer.Option(min=0, help="Every draw follows from it.")]
+Machine = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
+Column = Annotated[str | None, typer.Option(metavar="COLUMN")]
+Columns = Annotated[list[str] | None, typer.Option(metavar="COLUMN", help="May be repeated.")]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; refusals become one line on stderr and an exit status."""
+    try:
+        app(args=None if argv is None else list(argv), prog_name="causalrec")
+    except CausalRecError as error:
+        typer.echo(f"causalrec: {error}", err=True)
+        sys.exit(USAGE if isinstance(error, (ArgumentError, ColumnError)) else REFUSED)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from causalrec import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(output: Output = Path("report.html"), seed: Seed = 0, as_json: Machine = False) -> None:
+    """Analyse the simulated log that comes with the package, whose truth is known."""
+    import causalrec as cr
+    from causalrec.datasets.simulate import ROLES
+
+    frame = cr.datasets.load_demo()
+    truth = float(frame["true_tau"].mean())
+    log = cr.read_log(frame.loc[:, ~frame.columns.str.startswith("true_")], **ROLES)
+    _analyse(log, output, "ate", True, seed, as_json=as_json, truth=truth)
+
+
+@app.command()
+def report(
+    log: Annotated[Path | None, typer.Argument(help="The click log: .csv, .tsv or .parquet.")] = None,
+    treatment: Column = None,
+    outcome: Column = None,
+    text: Columns = None,
+    history: Column = None,
+    unit: Column = None,
+    item: Column = None,
+    modifier: Columns = None,
+    confounder: Columns = None,
+    propensity: Column = None,
+    score: Column = None,
+    position: Column = None,
+    time: Columns = None,
+    weight: Column = None,
+    treated: Annotated[str | None, typer.Option(metavar="LEVEL", help="Which level is treated.")] = None,
+    estimand: Annotated[str | None, typer.Option(help="ate, att or ato.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Every draw follows from it.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file to write.")] = None,
+    refute: Annotated[bool | None, typer.Option(help="Run the checks that refit.")] = None,
+    as_json: Machine = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with these options; flags win.")] = None,
+) -> None:
+    """Analyse a click log and write the report."""
+    from causalrec.settings import merge, read_settings
+
+    flags = dict(
+        log=log, treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item,
+        modifier=modifier, confounder=confounder, propensity=propensity, score=score, position=position,
+        time=time, weight=weight, treated=treated, estimand=estimand, seed=seed, output=output, refute=refute,
+    )  # fmt: skip
+    chosen = merge(read_settings(config) if config else {}, flags)
+    _analyse(chosen.read(), chosen.output, chosen.estimand, chosen.refute, chosen.seed, as_json=as_json)
+
+
+def _analyse(
+    log: Any,
+    output: Path,
+    estimand: str,
+    refute: bool,
+    seed: int,
+    *,
+    as_json: bool,
+    truth: float | None = None,
+) -> None:
+    """Run the pipeline with its progress on stderr; print the findings."""
+    from causalrec.pipeline import analyse, findings, in_short
+
+    with redirect_stdout(sys.stderr):  # whatever others print, stdout carries the findings only
+        say = partial(typer.echo, err=True)
+        analysis = analyse(log, output, estimand=estimand, refute=refute, seed=seed, say=say)
+    found = findings(analysis, truth)
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else in_short(found))
+
+
+@app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("log.parquet"),
+    n: Annotated[int, typer.Option(help="Impressions.")] = 20_000,
+    users: Annotated[int, typer.Option(help="Users.")] = 2_000,
+    items: Annotated[int, typer.Option(help="Items, each with a title.")] = 800,
+    confounding: Annotated[float, typer.Option(help="How much the words decide about exposure.")] = 1.0,
+    hidden: Annotated[float, typer.Option(help="A cause of both that no column shows.")] = 0.0,
+    randomised: Annotated[bool, typer.Option("--randomised", help="Exposure by the toss of a coin.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Write a simulated click log with its truth in the columns true_*."""
+    import causalrec as cr
+    from causalrec.pipeline import check_writable
+
+    check_writable(output)
+    simulation = cr.simulate(
+        n,
+        n_users=users,
+        n_items=items,
+        confounding=confounding,
+        hidden=hidden,
+        randomised=randomised,
+        random_state=seed,
+    )
+    simulation.to_parquet(output)
+    typer.echo(f"{simulation.summary()}\nwritten to {output}")
+
+
+@app.command()
+def data(name: Annotated[str | None, typer.Argument(help="One data set, with its files.")] = None) -> None:
+    """List the public data sets that the loaders know: terms, and where they are."""
+    from causalrec._checks import check_choice
+    from causalrec.datasets.sources import sources
+    from causalrec.doctor import whereabouts
+
+    known = sources()
+    if name is not None:
+        source = known[check_choice(name, "name", list(known))]
+        typer.echo(f"{source.summary()}\n  · found: {whereabouts(source)}")
+        return
+    for source in known.values():
+        typer.echo(f"{source.name:<12} {source.page}\n{'':12} terms: {source.terms}")
+        typer.echo(f"{'':12} found: {whereabouts(source)}")
+
+
+@app.command()
+def doctor(as_json: Machine = False) -> None:
+    """Say which versions, device, encoder and data this machine has; status 1 if something is missing."""
+    from causalrec.doctor import examine
+
+    found = examine()
+    typer.echo(json.dumps(found.to_frame().to_dict("records")) if as_json else found.summary())
+    if not found.well:
+        raise typer.Exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The whole analysis in one function: what ``causalrec demo`` and ``causalrec report`` run."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import textwrap
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import causalrec as cr
+from causalrec.errors import CausalRecWarning, OutputError
+
+TEST_SIZE = 0.3
+WIDTH = 110
+OF_FIT = (
+    "estimand", "effect", "std_error", "ci_lower", "ci_upper", "p_value", "naive_effect",
+    "n", "n_units", "ess",
+)  # fmt: skip
+OF_CURVE = ("qini", "qini_ci", "autoc", "autoc_ci")
+OF_CHECK = ("name", "passed", "statistic", "p_value", "message")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What one run found.
+
+    Attributes
+    ----------
+    log : ImpressionLog
+        With its blocks.
+    plan : Plan
+    fit : Fit
+        On the whole log: the effect and what the checks are about.
+    checks : Checks or None
+        None if the checks were left out.
+    curve : UpliftCurve
+        Uplift on held-out users, from nuisances fitted on the others.
+    output : Path
+        Where the report is.
+    warnings : tuple of str
+        What a careful reader has to know.
+    seconds : tuple of (stage, float)
+    """
+
+    log: Any
+    plan: Any
+    fit: Any
+    checks: Any
+    curve: Any
+    output: Path
+    warnings: tuple[str, ...]
+    seconds: tuple[tuple[str, float], ...]
+
+
+def analyse(
+    log: Any,
+    output: Path,
+    *,
+    estimand: str = "ate",
+    refute: bool = True,
+    seed: int = 0,
+    say: Say = lambda _: None,
+) -> Analysis:
+    """Run log → representation → plan → effect → checks → uplift → report.
+
+    Parameters
+    ----------
+    log : ImpressionLog
+    output : Path
+        The HTML file; that it can be written is checked first.
+    estimand : {"ate", "att", "ato"}
+    refute : bool
+        Run the checks that refit.
+    seed : int
+        Every draw follows from it.
+    say : callable
+        Told, in a line each, what begins and how long it took.
+
+    Raises
+    ------
+    OutputError
+        `output` cannot be written; nothing was computed.
+    CausalRecError
+        The analysis is refused; the message says why.
+    """
+    check_writable(output)
+    clock = _Clock(say)
+    with _listening(say) as heard:
+        if log.roles.text or log.roles.history:
+            with clock("reading the words (frozen encoder)"):
+                log = cr.embed(log)
+        with clock("what must be adjusted for (DoWhy)"):
+            plan = cr.identify(log)
+        with clock("the effect (cross-fitted, doubly robust)"):
+            fit = cr.estimate(log, plan, estimand=estimand, random_state=seed)
+        checks = None
+        if refute:
+            with clock("would it survive a sceptic? (refuters)"):
+                checks = cr.refute(fit, random_state=seed)
+        with clock("for whom? (uplift on held-out users)"):
+            train, test = log.split(test_size=TEST_SIZE, random_state=seed)
+            curve = cr.uplift(cr.estimate(train, plan, random_state=seed), test)
+        with clock(f"the report ({output})"):
+            cr.report(plan, fit, checks, curve).save(output)
+    return Analysis(log, plan, fit, checks, curve, output, tuple(heard), tuple(clock.seconds))
+
+
+def check_writable(path: Path) -> Path:
+    """Return `path` if a file can be written there, else raise ``OutputError``; leaves nothing behind."""
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"output is {str(path)!r}, a folder; name a file in it.")
+    if not folder.is_dir():
+        raise OutputError(f"output is {str(path)!r}, but there is no folder {str(folder)!r}; make it first.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        if path.exists():
+            path.open("ab").close()
+    except OSError as error:
+        raise OutputError(
+            f"output is {str(path)!r}, which cannot be written ({error.strerror}); name another file."
+        ) from error
+    return path
+
+
+class _Clock:
+    """A context manager for each stage: says what begins, then how long it took."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.seconds: list[tuple[str, float]] = []
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.say(f"{stage} …")
+        start = time.perf_counter()
+        yield
+        took = time.perf_counter() - start
+        self.seconds.append((stage, took))
+        self.say(f"    {took:.1f} s")
+
+
+@contextmanager
+def _listening(say: Say) -> Iterator[list[str]]:
+    """Collect warnings, each once, and say them; those about future versions of others are left out."""
+    heard: list[str] = []
+
+    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        text = str(message) if issubclass(category, CausalRecWarning) else f"{category.__name__}: {message}"
+        if text not in heard:
+            heard.append(text)
+            say(f"warning: {text}")
+
+    with warnings.catch_warnings():
+        for about_others in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", about_others)
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield heard
+
+
+def findings(analysis: Analysis, truth: float | None = None) -> dict[str, Any]:
+    """What a run found, as plain values for a machine; numbers unrounded, NaN as None.
+
+    `truth` is the true effect, where the log is simulated.
+    """
+    fit, plan, curve = analysis.fit, analysis.plan, analysis.curve
+    share = fit.share_anyway and dict(zip(("value", "ci_lower", "ci_upper"), fit.share_anyway, strict=True))
+    checks = analysis.checks and [{name: getattr(c, name) for name in OF_CHECK} for c in analysis.checks]
+    return _plain(
+        {
+            "causalrec": cr.__version__,
+            "treatment": plan.treatment,
+            "outcome": plan.outcome,
+            "unit": next(iter(analysis.log.roles.unit), None),
+            **{name: getattr(fit, name) for name in OF_FIT},
+            "share_anyway": share,
+            "truth": truth,
+            "plan": {
+                "strategy": plan.strategy,
+                "propensity_nodes": plan.propensity_nodes,
+                "outcome_nodes": plan.outcome_nodes,
+                "refused": [{"node": node, "reason": reason} for node, reason in plan.refused],
+                "assumptions": plan.assumptions,
+                "notes": plan.notes,
+            },
+            "checks": checks,
+            "uplift": {name: getattr(curve, name) for name in OF_CURVE},
+            "warnings": analysis.warnings,
+            "seconds": dict(analysis.seconds),
+            "report": str(analysis.output),
+        }
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Dictionaries, lists, str, bool, int, finite float and None only."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def in_short(found: dict[str, Any]) -> str:
+    """``findings`` as the few lines that a terminal shows."""
+    share = found["share_anyway"]
+    who = f"clustered by {found['unit']}" if found["unit"] else "every row its own unit"
+    lines = [
+        ("the naive comparison says", f"{found['naive_effect']:+.4f} {found['outcome']} per impression"),
+        (
+            f"{found['treatment']} caused ({found['estimand']})",
+            f"{found['effect']:+.4f}   "
+            f"95 % interval {found['ci_lower']:+.4f} to {found['ci_upper']:+.4f}, {who}",
+        ),
+    ]
+    if share is not None:
+        whose = f"of all {found['outcome']} where {found['treatment']}"
+        spread = f"95 % interval {_percent(share['ci_lower'])} to {_percent(share['ci_upper'])}"
+        lines.append(("would have happened anyway", f"{_percent(share['value'])} {whose}   {spread}"))
+    if found["truth"] is not None:
+        inside = found["ci_lower"] <= found["truth"] <= found["ci_upper"]
+        where = "inside" if inside else "outside"
+        lines.append(("the truth (simulated log)", f"{found['truth']:+.4f}   {where} the interval"))
+    lines += [("check" if i == 0 else "", line) for i, line in enumerate(_verdicts(found["checks"]))]
+    lines.append(("report", found["report"]))
+    width = max(len(name) for name, _ in lines)
+    rows = ((f"{name:<{width}}  ", value) for name, value in lines)
+    return "\n".join(
+        textwrap.fill(value, WIDTH, initial_indent=name, subsequent_indent=" " * len(name))
+        for name, value in rows
+    )
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{100 * share:.1f} %"
+
+
+def _verdicts(checks: list[dict[str, Any]] | None) -> list[str]:
+    if checks is None:
+        return ["left out"]
+    mark = {True: "passed", False: "FAILED", None: "note"}
+    return [f"{mark[c['passed']]:<7} {c['name']}: {c['message']}" for c in checks]

@@ -1,0 +1,116 @@
+"""The options of ``causalrec report``, from flags and from a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from causalrec._checks import check_choice, check_scalar, did_you_mean
+from causalrec.errors import ArgumentError
+
+ESTIMANDS = ("ate", "att", "ato")
+NAMES = ("treatment", "outcome", "history", "unit", "item", "propensity", "score", "position", "weight")
+LISTS = ("text", "modifier", "confounder", "time")
+PLURAL = {"modifier": "modifiers", "confounder": "confounders"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run of ``causalrec report``; the fields are the command's options."""
+
+    log: Path
+    treatment: str | None = None
+    outcome: str | None = None
+    text: tuple[str, ...] = ()
+    history: str | None = None
+    unit: str | None = None
+    item: str | None = None
+    modifier: tuple[str, ...] = ()
+    confounder: tuple[str, ...] = ()
+    propensity: str | None = None
+    score: str | None = None
+    position: str | None = None
+    time: tuple[str, ...] = ()
+    weight: str | None = None
+    treated: Any = None
+    estimand: str = "ate"
+    seed: int = 0
+    output: Path = Path("report.html")
+    refute: bool = True
+
+    def read(self) -> Any:
+        """The ``ImpressionLog`` that the settings name."""
+        from causalrec.log import read_log
+        from causalrec.table import as_frame
+
+        frame = as_frame(self.log)
+        roles = {PLURAL.get(name, name): getattr(self, name) for name in (*NAMES, *LISTS)}
+        return read_log(frame, **roles, treated=self._level(frame))
+
+    def _level(self, frame: Any) -> Any:
+        """The level of the treatment that is written like `treated`: a shell knows no numbers."""
+        if not isinstance(self.treated, str) or self.treatment not in frame:
+            return self.treated
+        levels = frame[self.treatment].dropna().unique().tolist()
+        return next((level for level in levels if str(level) == self.treated), self.treated)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The options in a TOML file.
+
+    Raises
+    ------
+    ArgumentError
+        The file cannot be read, or has a key that is no option, or a value of the wrong kind.
+    """
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError(f"config is {str(path)!r}, which cannot be read as TOML ({error}).") from error
+    known = [f.name for f in fields(Settings)]
+    for key, value in found.items():
+        if key not in known:
+            near = did_you_mean(key, known)
+            raise ArgumentError(f"config {str(path)!r} has the unknown key {key!r}.{near} Known are {known}.")
+        _check(key, value)
+    return found
+
+
+def _check(key: str, value: Any) -> None:
+    if key in LISTS:
+        right = isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+        kind = "a column name or a list of them"
+    elif key == "refute":
+        right, kind = isinstance(value, bool), "true or false"
+    elif key in ("seed", "treated"):
+        right, kind = not isinstance(value, (list, dict)), "one value"
+    else:
+        right, kind = isinstance(value, str), "text"
+    if not right:
+        raise ArgumentError(f"{key} is {value!r} in the config, must be {kind}.")
+
+
+def merge(config: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
+    """Settings from a config and from flags; a flag that was given wins.
+
+    Raises
+    ------
+    ArgumentError
+        No log is named; or an option has a value that it cannot have.
+    """
+    chosen = {**config, **{key: value for key, value in flags.items() if value not in (None, [])}}
+    if "log" not in chosen:
+        raise ArgumentError('no log is named; say causalrec report LOG …, or log = "…" in the config.')
+    for key in LISTS:
+        value = chosen.get(key, ())
+        chosen[key] = (value,) if isinstance(value, str) else tuple(value)
+    for key in ("log", "output"):
+        if key in chosen:
+            chosen[key] = Path(chosen[key])
+    settings = Settings(**chosen)
+    check_choice(settings.estimand, "estimand", ESTIMANDS)
+    check_scalar(settings.seed, "seed", ge=0, integer=True)
+    return settings
