@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -85,6 +85,10 @@ def _check_present(column: pd.Series, role: str) -> None:
         raise LogError(
             f"column {column.name!r} ({role}) is missing in {missing:,} of {len(column):,} rows; drop these rows or give them a {role} of their own."
         )
+    if not isinstance(column.iloc[0], Hashable):
+        raise LogError(
+            f"column {column.name!r} ({role}) holds {type(column.iloc[0]).__name__} values; must hold numbers or labels."
+        )
 
 
 def _check_number(column: pd.Series, role: str) -> npt.NDArray[np.float64]:
@@ -116,12 +120,7 @@ def _check_covariate(column: pd.Series, role: str) -> None:
         _check_number(column, role)
         return
     _check_present(column, role)
-    try:
-        levels = column.nunique()
-    except TypeError:
-        raise LogError(
-            f"column {column.name!r} ({role}) holds {type(column.iloc[0]).__name__} values; must hold numbers or labels."
-        ) from None
+    levels = column.nunique()
     if levels > max(50, len(column) // 2):
         raise LogError(
             f"column {column.name!r} ({role}) has {levels:,} labels in {len(column):,} rows: it reads like text or an identifier; declare it as text=, unit= or item=."
@@ -134,16 +133,23 @@ def _check_text(column: pd.Series) -> None:
         raise LogError(
             f"column {name!r} (text) has dtype {column.dtype}; must hold strings. Declare a number as confounders= instead."
         )
-    values = pd.unique(column)
-    wrong = next((v for v in values if not isinstance(v, str) and not _is_missing(v)), None)
+    wrong = next((v for v in column if not isinstance(v, str) and not _is_missing(v)), None)
     if wrong is not None:
         raise LogError(
             f"column {name!r} (text) holds {type(wrong).__name__} values; must hold strings or missing values."
         )
-    if not any(isinstance(v, str) and v.strip() for v in values):
+    texts = [v for v in pd.unique(column) if isinstance(v, str)]
+    if not any(v.strip() for v in texts):
         raise LogError(
             f"column {name!r} (text) is empty in all {len(column):,} rows; there are no words to adjust for."
         )
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise LogError(
+            f"column {name!r} (text) holds half a character ({error.object[error.start]!r}, {error.reason}), as when an emoji is cut in two; "
+            "mend it with .str.encode('utf-8', 'replace').str.decode('utf-8')."
+        ) from None
 
 
 def _check_history(column: pd.Series) -> None:

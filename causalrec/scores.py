@@ -78,9 +78,18 @@ def hajek(t: Floats, y: Floats, e: Floats, m0: Floats, m1: Floats) -> Pair:
 SCORES: dict[str, ScoreFunction] = {"ate": aipw_ate, "att": aipw_att, "ato": aipw_ato}
 
 
-def difference_in_means(t: Floats, y: Floats) -> Pair:
-    """The naive comparison, mean of Y among the treated minus mean among the others, as a score."""
-    return hajek(t, y, np.full_like(y, t.mean()), y, y)
+def difference_in_means(t: Floats, y: Floats, weights: Floats | None = None) -> Pair:
+    """The naive comparison, (weighted) mean of Y among the treated minus mean among the others, as a score.
+
+    With p = mean of T and μ_t the mean of Y in each arm:  a = Σ_t ± (μ_t + 1{T=t} (Y − μ_t) / P(T=t)),  b = 1;
+    its mean under the same weights is μ_1 − μ_0 exactly.
+    """
+    w = np.ones_like(y) if weights is None else weights
+    a = np.zeros_like(y)
+    for sign, arm in ((1.0, t), (-1.0, 1 - t)):
+        mu, share = np.average(y, weights=w * arm), np.average(arm, weights=w)
+        a += sign * (mu + arm * (y - mu) / share)
+    return a, np.ones_like(a)
 
 
 def ess(weights: Floats) -> float:

@@ -100,7 +100,7 @@ def analyse(
     """
     _check_items(inputs)
     fitted = nuisances if isinstance(nuisances, Nuisances) else fit_on(inputs, settings.folds, nuisances, rng)
-    fitted.check_matches(len(inputs.t))
+    fitted.check_matches(inputs.t, inputs.y)
     overlap = measure_overlap(inputs.t, fitted.propensity, settings.clip, inputs.weights)
     caveats = refuse_if_hopeless(overlap, inputs, settings.estimand, fitted.logged)
     at = (fitted.propensity, fitted.outcome_0, fitted.outcome_1)
@@ -115,7 +115,7 @@ def analyse(
         if inputs.items is None
         else scores.clustered_ratio(pair, inputs.units, inputs.items, inputs.weights),
         scores.clustered_ratio(
-            scores.difference_in_means(inputs.t, inputs.y), inputs.units, None, inputs.weights
+            scores.difference_in_means(inputs.t, inputs.y, inputs.weights), inputs.units, None, inputs.weights
         ),
         _share_anyway(inputs, settings, at),
         overlap,

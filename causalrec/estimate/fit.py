@@ -301,10 +301,9 @@ def _inputs(log: ImpressionLog, plan: Plan) -> Inputs:
         raise ArgumentError(
             f"estimate takes (log, plan), an ImpressionLog and a Plan; got ({type(log).__name__}, {type(plan).__name__})."
         )
-    if plan.strategy not in ("backdoor", "randomised"):
+    if plan.obstacle is not None:
         raise IdentificationError(
-            f"the plan identifies the effect by {plan.strategy}, and estimate adjusts for back doors only. "
-            "See plan.summary(); EconML's LinearIntentToTreatDRIV or two-stage estimators fit such designs."
+            f"{plan.obstacle} estimate adjusts for back doors only; see plan.summary(). EconML's LinearIntentToTreatDRIV fits instruments."
         )
     adjusted = tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
     nodes = tuple(

@@ -35,15 +35,15 @@ class Task:
     target : "propensity", "outcome_0" or "outcome_1"
     out : tuple of int
         Folds whose rows are left out.
-    choice : int
-        Index into the candidate variances.
+    variances : tuple of float
+        Prior variance of each block that is shrunk by choice, in the order of the design.
     rep : int
         Which repetition's treatment, outcome, weights (and private column).
     """
 
     target: Target
     out: tuple[int, ...]
-    choice: int = 0
+    variances: tuple[float, ...] = ()
     rep: int = 0
 
 
@@ -92,6 +92,14 @@ class Batch:
         return {}
 
     @cached_property
+    def _families(self) -> dict[tuple[Target, tuple[float, ...]], int]:
+        return {}
+
+    def n_blocks(self, target: Target) -> int:
+        """How many blocks of the target's design are shrunk by a chosen penalty."""
+        return sum(part.shrinkage == "chosen" for part in self.designs[target].parts)
+
+    @cached_property
     def _preconditioners(self) -> dict[tuple[int, bool], Preconditioner]:
         return {}
 
@@ -112,9 +120,10 @@ class Batch:
         design, learner = self.designs[task.target], self.learners[task.target]
         scale = self._scales[id(design), task.out]
         out = np.zeros(design.p)
+        chosen = iter(task.variances)
         for part, where in zip(design.parts, design.slices, strict=True):
             if part.shrinkage == "chosen":
-                out[where] = part.width / learner.variances[task.choice] * max(scale[where].mean(), 1e-12)
+                out[where] = part.width / next(chosen) * max(scale[where].mean(), 1e-12)
             else:
                 out[where] = learner.light * np.maximum(scale[where], 1e-12)
         return out
@@ -154,7 +163,9 @@ class Batch:
         penalty = np.column_stack([self.penalty(t) for t in tasks])
         if data.z is not None:
             penalty = np.vstack([penalty, [self.learners[t.target].light for t in tasks]])
-        family = np.array([TARGETS.index(t.target) * 1000 + t.choice for t in tasks])
+        family = np.array(
+            [self._families.setdefault((t.target, t.variances), len(self._families)) for t in tasks]
+        )
         problems = Problems(y, w, penalty, np.array([self.logistic[t.target] for t in tasks]), family)
         key = (id(self.designs[tasks[0].target]), data.z is None)
         return solve(

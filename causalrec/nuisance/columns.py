@@ -15,10 +15,11 @@ import pandas as pd
 
 from causalrec.blocks import Block
 from causalrec.errors import EstimationError
-from causalrec.nuisance.design import Design, Part
+from causalrec.nuisance.design import Design, Part, Shrinkage
 
 WIDE = 30
-"""More numeric columns than this are shrunk like a representation, and enter linearly."""
+"""A block, or the plain numbers together, of more columns than this is shrunk by a chosen penalty, and numbers enter
+linearly; of fewer, lightly."""
 KNOTS = (0.2, 0.4, 0.6, 0.8)
 Covariate = Block | pd.Series
 
@@ -33,9 +34,9 @@ class _BlockRecipe:
             raise EstimationError(
                 f"block {self.name!r} has {block.width} columns, {len(self.mean)} when the nuisances were fitted; embed both logs alike."
             )
-        return Part(
-            (self.name,) * block.width, np.ascontiguousarray(block.values - self.mean), block.codes, "chosen"
-        )
+        shrinkage: Shrinkage = "light" if block.width <= WIDE else "chosen"
+        centred = np.ascontiguousarray(block.values - self.mean)
+        return Part((self.name,) * block.width, centred, block.codes, shrinkage)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,27 +23,46 @@ PRIOR_SLOPE = 4.0
 """Weight, in nats per squared unit, of the prior that a propensity needs no calibration (slope 1)."""
 
 
+Variances = tuple[float, ...]
+Pair = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Choice:
     """The candidate that was chosen for each outer fold, and the held-out loss that chose it.
 
     Attributes
     ----------
-    index : tuple of int, (K,)
+    variances : tuple of tuple of float, (K,)
+        Prior variance of each block, by outer fold.
     loss, loss_constant : float
         Mean held-out loss per row at the choice, and of a constant.
     """
 
-    index: tuple[int, ...]
+    variances: tuple[Variances, ...]
     loss: float
     loss_constant: float
 
 
-def fold_pairs(n_folds: int, n: int) -> list[tuple[int, int]]:
+def fold_pairs(n_folds: int, n: int) -> list[Pair]:
     """Pairs of folds that are left out together: all of them, or each fold and the next where rows are many."""
     if n < MANY_ROWS:
         return [(j, k) for k in range(n_folds) for j in range(k)]
     return sorted({(min(k, (k + 1) % n_folds), max(k, (k + 1) % n_folds)) for k in range(n_folds)})
+
+
+def neighbours(grid: Variances, blocks: int, best: float) -> list[Variances]:
+    """Candidates in which one of several blocks may carry more than the others.
+
+    From the common variance `best`: each block in turn one step up, the others down to the smallest, or both.
+    """
+    ladder = sorted(grid)
+    up = ladder[min(ladder.index(best) + 1, len(ladder) - 1)]
+    out = []
+    for b in range(blocks):
+        for own, others in ((up, best), (best, ladder[0]), (up, ladder[0])):
+            out.append(tuple(own if j == b else others for j in range(blocks)))
+    return list(dict.fromkeys(out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,52 +72,101 @@ class Inner:
     Attributes
     ----------
     choices : per target
-    eta : (n, K) held-out propensity predictor for outer fold k, NaN where there is none
+    eta : per target, (n, K) held-out predictor for outer fold k at its choice, NaN where there is none
     starts : per (target, fold) coefficients to start the final fit from
     """
 
     choices: dict[Target, Choice]
-    eta: F64
+    eta: dict[Target, F32]
     starts: dict[tuple[Target, int], F64]
 
 
 def choose(batch: Batch, data: Data, targets: tuple[Target, ...] = TARGETS) -> Inner:
-    """Choose each target's penalty for each outer fold on held-out folds of its training rows."""
-    n, k = len(batch.fold), batch.n_folds
-    pairs = fold_pairs(k, n)
-    losses = {t: np.zeros((k, len(batch.learners[t].variances))) for t in targets}
-    counts = {t: np.zeros(k) for t in targets}
-    constants = {t: np.zeros(k) for t in targets}
-    betas: dict[tuple[Target, tuple[int, int]], tuple[F64, ...]] = {}
-    etas: dict[tuple[int, int], F32] = {}
-    for pair in pairs:
-        tasks = [Task(t, pair, c) for t in targets for c in range(len(batch.learners[t].variances))]
-        found = batch.fit(tasks, data)
-        for t in targets:
-            here = [i for i, task in enumerate(tasks) if task.target == t]
-            betas[t, pair] = tuple(found[i] for i in here)
-            eta = batch.predict([tasks[i] for i in here], betas[t, pair], data)
-            if t == "propensity":
-                etas[pair] = eta[np.isin(batch.fold, pair)].astype(np.float32)
+    """Choose each target's penalties for each outer fold on held-out folds of its training rows.
+
+    First one variance for all blocks, then, where there are several blocks, the neighbours of that choice. An
+    outer fold takes only candidates that its own held-out losses led to.
+    """
+    search = _Search(batch, data, fold_pairs(batch.n_folds, len(batch.fold)))
+    common = {t: [(v,) * batch.n_blocks(t) for v in batch.learners[t].variances] for t in targets}
+    search.fit({t: list(dict.fromkeys(c)) for t, c in common.items()})
+    allowed = {(t, k): common[t] for t in targets for k in range(batch.n_folds)}
+    second: dict[Target, list[Variances]] = {}
+    for t in targets:
+        if batch.n_blocks(t) > 1:
+            for k in range(batch.n_folds):
+                best = search.best(t, k, common[t])[0]
+                allowed[t, k] = common[t] + neighbours(batch.learners[t].variances, batch.n_blocks(t), best)
+            second[t] = list(
+                dict.fromkeys(c for k in range(batch.n_folds) for c in allowed[t, k] if c not in common[t])
+            )
+    if second:
+        search.fit(second)
+    chosen = {(t, k): search.best(t, k, allowed[t, k]) for t in targets for k in range(batch.n_folds)}
+    return Inner(
+        {t: search.choice(t, tuple(chosen[t, k] for k in range(batch.n_folds))) for t in targets},
+        {t: search.held_out(t, tuple(chosen[t, k] for k in range(batch.n_folds))) for t in targets},
+        {(t, k): search.start(t, k, chosen[t, k]) for t in targets for k in range(batch.n_folds)},
+    )
+
+
+class _Search:
+    """Fits of candidates outside pairs of folds, and how well each does on the folds it left out."""
+
+    def __init__(self, batch: Batch, data: Data, pairs: list[Pair]) -> None:
+        self.batch, self.data, self.pairs = batch, data, pairs
+        self.where = {pair: np.flatnonzero(np.isin(batch.fold, pair)) for pair in pairs}
+        self.betas: dict[tuple[Target, Variances, Pair], F64] = {}
+        self.eta: dict[tuple[Target, Variances, Pair], F32] = {}
+        self.loss: dict[tuple[Target, Variances, int], float] = {}
+        self.weight: dict[tuple[Target, int], float] = {}
+        self.constant: dict[tuple[Target, int], float] = {}
+        self.counted: set[tuple[Target, int, int]] = set()
+
+    def fit(self, candidates: dict[Target, list[Variances]]) -> None:
+        for pair in self.pairs:
+            tasks = [Task(t, pair, c) for t, some in candidates.items() for c in some]
+            found = self.batch.fit(tasks, self.data)
+            for target, some in candidates.items():
+                here = [i for i, task in enumerate(tasks) if task.target == target]
+                eta = self.batch.predict([tasks[i] for i in here], tuple(found[i] for i in here), self.data)
+                for j, c in enumerate(some):
+                    self.betas[target, c, pair] = found[here[j]]
+                    self.eta[target, c, pair] = eta[self.where[pair], j].astype(np.float32)
+                for scored, outer in (pair, pair[::-1]):
+                    self._score(target, some, eta, scored, outer, pair)
+
+    def _score(
+        self, target: Target, some: list[Variances], eta: F64, scored: int, outer: int, pair: Pair
+    ) -> None:
+        loss, constant, weight = _held_out_loss(self.batch, self.data, target, eta, scored, pair)
+        for c, value in zip(some, loss, strict=True):
+            self.loss[target, c, outer] = self.loss.get((target, c, outer), 0.0) + float(value)
+        if (target, scored, outer) not in self.counted:
+            self.counted.add((target, scored, outer))
+            self.weight[target, outer] = self.weight.get((target, outer), 0.0) + weight
+            self.constant[target, outer] = self.constant.get((target, outer), 0.0) + constant
+
+    def best(self, target: Target, outer: int, allowed: list[Variances]) -> Variances:
+        return min(allowed, key=lambda c: self.loss[target, c, outer])
+
+    def choice(self, target: Target, chosen: tuple[Variances, ...]) -> Choice:
+        total = sum(self.weight[target, k] for k in range(len(chosen)))
+        loss = sum(self.loss[target, c, k] for k, c in enumerate(chosen))
+        return Choice(chosen, loss / total, sum(self.constant[target, k] for k in range(len(chosen))) / total)
+
+    def held_out(self, target: Target, chosen: tuple[Variances, ...]) -> F32:
+        out = np.full((len(self.batch.fold), len(chosen)), np.nan, dtype=np.float32)
+        for pair in self.pairs:
+            rows = self.where[pair]
             for scored, outer in (pair, pair[::-1]):
-                loss, constant, count = _held_out_loss(batch, data, t, eta, scored, pair)
-                losses[t][outer] += loss
-                constants[t][outer] += constant
-                counts[t][outer] += count
-    choices = {t: _pick(losses[t], constants[t], counts[t]) for t in targets}
-    eta_out = np.full((n, k), np.nan)
-    for pair, eta32 in etas.items():
-        where = np.flatnonzero(np.isin(batch.fold, pair))
-        for scored, outer in (pair, pair[::-1]):
-            rows = batch.fold[where] == scored
-            eta_out[where[rows], outer] = eta32[rows, choices["propensity"].index[outer]]
-    starts = {
-        (t, outer): betas[t, pair][choices[t].index[outer]]
-        for t in targets
-        for pair in pairs
-        for outer in pair
-    }
-    return Inner(choices, eta_out, starts)
+                here = self.batch.fold[rows] == scored
+                out[rows[here], outer] = self.eta[target, chosen[outer], pair][here]
+        return out
+
+    def start(self, target: Target, outer: int, chosen: Variances) -> F64:
+        pair = next(p for p in self.pairs if outer in p)
+        return self.betas[target, chosen, pair]
 
 
 def _held_out_loss(
@@ -127,14 +195,6 @@ def _target(data: Data, target: Target, rep: int) -> tuple[F64, F64]:
     return data.y[:, rep].astype(np.float64), w * (t if target == "outcome_1" else 1 - t)
 
 
-def _pick(losses: F64, constants: F64, counts: F64) -> Choice:
-    best = losses.argmin(axis=1)
-    total = counts.sum()
-    return Choice(
-        tuple(int(b) for b in best), float(losses.min(axis=1).sum() / total), float(constants.sum() / total)
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class FoldModels:
     """The K fitted models of each target, enough to predict rows that were in no fold.
@@ -142,13 +202,13 @@ class FoldModels:
     Attributes
     ----------
     betas : per target, (p, K)
-    platt : (2, K) intercept and slope of the propensity's calibration; (0, 1) where there is none
+    platt : per target, (2, K) intercept and slope of the calibration; (0, 1) where there is none
     inner : Inner
         The penalties that were chosen, and how.
     """
 
     betas: dict[Target, F64]
-    platt: F64
+    platt: dict[Target, F64]
     inner: Inner
 
 
@@ -159,23 +219,21 @@ def finals(
     k = batch.n_folds
     out: dict[Target, F64] = {}
     betas: dict[Target, F64] = {}
+    platt: dict[Target, F64] = {}
     for target in targets:
-        tasks = [Task(target, (f,), inner.choices[target].index[f]) for f in range(k)]
-        start = np.column_stack([inner.starts[target, f] for f in range(k)])
-        found = batch.fit(tasks, data, start)
+        tasks = [Task(target, (f,), inner.choices[target].variances[f]) for f in range(k)]
+        found = batch.fit(tasks, data, np.column_stack([inner.starts[target, f] for f in range(k)]))
         betas[target] = np.column_stack(found)
-        out[target] = batch.predict(tasks, found, data)[np.arange(len(batch.fold)), batch.fold]
-    platt = np.tile([[0.0], [1.0]], (1, k))
-    if "propensity" in targets:
-        if calibrate:
+        platt[target] = np.tile([[0.0], [1.0]], (1, k))
+        if calibrate and batch.logistic[target]:
+            y, w = _target(data, target, 0)
             for f in range(k):
-                rows = np.isfinite(inner.eta[:, f])
-                t, w = _target(data, "propensity", 0)
-                platt[:, f] = platt_scale(inner.eta[rows, f, None], t[rows, None], w[rows, None])[:, 0]
-        out["propensity"] = platt[0, batch.fold] + platt[1, batch.fold] * out["propensity"]
-    for target in targets:
-        if batch.logistic[target]:
-            out[target] = expit(out[target])
+                rows = np.isfinite(inner.eta[target][:, f]) & (w > 0)
+                held = inner.eta[target][rows, f, None].astype(np.float64)
+                platt[target][:, f] = platt_scale(held, y[rows, None], w[rows, None])[:, 0]
+        eta = batch.predict(tasks, found, data)[np.arange(len(batch.fold)), batch.fold]
+        eta = platt[target][0, batch.fold] + platt[target][1, batch.fold] * eta
+        out[target] = expit(eta) if batch.logistic[target] else eta
     return out, FoldModels(betas, platt, inner)
 
 
@@ -186,28 +244,34 @@ def refit(batch: Batch, data: Data, models: FoldModels, target: Target, calibrat
     takes one held-out fold for each outer fold.
     """
     k, reps = batch.n_folds, data.t.shape[1]
-    choice = models.inner.choices[target].index
-    tasks = [Task(target, (f,), choice[f], r) for r in range(reps) for f in range(k)]
+    variances = models.inner.choices[target].variances
+    tasks = [Task(target, (f,), variances[f], r) for r in range(reps) for f in range(k)]
     start = np.tile(models.betas[target], (1, reps))
     if data.z is not None:
         start = np.vstack([start, np.zeros((1, start.shape[1]))])
     found = batch.fit(tasks, data, start)
     eta = batch.predict(tasks, found, data).reshape(-1, reps, k)
     eta = np.take_along_axis(eta, batch.fold[:, None, None], axis=2)[:, :, 0]
-    if target == "propensity" and calibrate:
-        pairs = [(f, (f + 1) % k) for f in range(k)]
-        held = [Task(target, (min(p), max(p)), choice[p[0]], r) for r in range(reps) for p in pairs]
-        eta_held = batch.predict(held, batch.fit(held, data, np.column_stack(found)), data).reshape(
-            -1, reps, k
-        )
-        for f, scored in pairs:
-            rows = batch.fold == scored
-            ab = platt_scale(
-                eta_held[rows, :, f], data.t[rows].astype(np.float64), data.w[rows].astype(np.float64)
-            )
-            mine = batch.fold == f
-            eta[mine] = ab[0] + ab[1] * eta[mine]
-    return expit(eta) if batch.logistic[target] else eta
+    if not batch.logistic[target]:
+        return eta
+    if calibrate:
+        _recalibrate(batch, data, target, variances, eta, np.column_stack(found))
+    return expit(eta)
+
+
+def _recalibrate(
+    batch: Batch, data: Data, target: Target, variances: tuple[Variances, ...], eta: F64, start: F64
+) -> None:
+    """Platt-scale eta (n, R) in place: outer fold f by a fit that left out f and the next fold, held against the latter."""
+    k, reps = batch.n_folds, eta.shape[1]
+    pairs = [(f, (f + 1) % k) for f in range(k)]
+    tasks = [Task(target, (min(p), max(p)), variances[p[0]], r) for r in range(reps) for p in pairs]
+    held = batch.predict(tasks, batch.fit(tasks, data, start), data).reshape(-1, reps, k)
+    y, w = (np.column_stack(v) for v in zip(*(_target(data, target, r) for r in range(reps)), strict=True))
+    for f, scored in pairs:
+        rows, mine = batch.fold == scored, batch.fold == f
+        a, b = platt_scale(held[rows, :, f], y[rows], w[rows])
+        eta[mine] = a + b * eta[mine]
 
 
 def platt_scale(eta: F64, t: F64, w: F64, steps: int = 25) -> F64:

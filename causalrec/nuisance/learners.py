@@ -32,14 +32,14 @@ def cross_fit(
     EstimationError
         A classifier for a continuous outcome, or one without probabilities for a binary one.
     """
-    from sklearn.base import clone
+    from sklearn.base import BaseEstimator, clone, is_classifier
 
     classifier = hasattr(learner, "predict_proba")
     if classifier and not probability:
         raise EstimationError(
             f"{type(learner).__name__} is a classifier but the outcome is continuous; pass a regressor."
         )
-    if probability and not classifier and hasattr(learner, "classes_"):
+    if probability and not classifier and isinstance(learner, BaseEstimator) and is_classifier(learner):
         raise EstimationError(
             f"{type(learner).__name__} gives no probabilities; pass one with predict_proba."
         )

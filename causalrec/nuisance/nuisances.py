@@ -112,16 +112,21 @@ class Nuisances(Displayable):
         if models is None:
             raise EstimationError(f"these nuisances hold no model of {target}.")
         eta = design.matmul(models.betas[target].astype(np.float32)).astype(np.float64)
-        if target == "propensity":
-            eta = models.platt[0] + models.platt[1] * eta
+        eta = models.platt[target][0] + models.platt[target][1] * eta
         logistic = target == "propensity" or self.problem.binary
         return (expit(eta) if logistic else eta).mean(axis=1)
 
-    def check_matches(self, n: int) -> None:
-        """Raise ``HonestyError`` unless these nuisances belong to a log of n rows."""
-        if len(self.fold) != n:
+    def check_matches(self, t: F64, y: F64) -> None:
+        """Raise ``HonestyError`` unless these nuisances belong to the log with this treatment and outcome."""
+        n = len(self.fold)
+        if len(t) != n:
             raise HonestyError(
-                f"these nuisances were fitted on {len(self.fold):,} rows, the log has {n:,}; fit them on this log."
+                f"these nuisances were fitted on {n:,} rows, the log has {len(t):,}; fit them on this log."
+            )
+        other = int(((self.problem.t != t) | (self.problem.y != y)).sum())
+        if other:
+            raise HonestyError(
+                f"these nuisances were fitted on another log: {other:,} of {n:,} rows have another treatment or outcome there; fit them on this log."
             )
 
     def _title(self) -> str:
@@ -286,16 +291,17 @@ def _gain(
     else:
         loss = float((w * (y - predicted) ** 2).sum() / w.sum())
         constant = float((w * (y - mean) ** 2).sum() / w.sum())
-    chosen: tuple[int, ...] | None = None
+    chosen = "–"
     if models is not None and target in models.inner.choices:
-        chosen = models.inner.choices[target].index
+        folds = models.inner.choices[target].variances
+        chosen = "; ".join(" + ".join(f"{v:g}" for v in one) for one in dict.fromkeys(folds)) or "–"
     return {
         "model": target,
         "held_out_loss": loss,
         "loss_of_a_constant": float(constant),
         "share_explained": 1 - loss / constant if constant > 0 else 0.0,
         "held_out_auc": auc(predicted[w > 0], y[w > 0]) if binary else float("nan"),
-        "penalty_chosen": "–" if chosen is None else ", ".join(str(c) for c in chosen),
+        "prior_variance_chosen": chosen,
     }
 
 

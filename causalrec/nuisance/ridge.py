@@ -23,6 +23,7 @@ TOLERANCE = 1e-5
 """A solve ends when its Newton decrement says that the summed loss is within this many nats of its minimum."""
 MAX_NEWTON = 40
 MAX_CG = 25
+MAX_HALVINGS = 30
 
 
 class Operator(Protocol):
@@ -122,8 +123,10 @@ def solve(
             break
         here, xa = problems.at(active), x.columns_at(active)
         gradient, curvature, loss = _expand(xa, here, beta[:, active])
-        worse = loss > last[active] + 1e-5 * np.abs(loss) + 1e-3
-        if worse.any():  # a Newton step went too far: go half of it back
+        for _ in range(MAX_HALVINGS):  # a Newton step went too far (or off to infinity): go half of it back
+            worse = ~(loss <= last[active] + 1e-5 * np.abs(loss) + 1e-3)
+            if not worse.any():
+                break
             back = active[worse]
             beta[:, back] = 0.5 * (beta[:, back] + before[:, back])
             gradient, curvature, loss = _expand(xa, here, beta[:, active])
