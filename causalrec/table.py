@@ -61,7 +61,7 @@ def _from_path(path: Path) -> pd.DataFrame:
         raise
     except Exception as error:
         raise LogError(
-            f"file {str(path)!r} cannot be read ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
+            f"file {str(path)!r} cannot be read ({type(error).__name__}: {str(error)[:200].partition(chr(10))[0]}); "
             "is it complete, and is its ending right?"
         ) from error
     if frame.shape[1] == 1 and any(mark in str(frame.columns[0]) for mark in ";\t|"):
@@ -76,7 +76,7 @@ def require_columns(frame: pd.DataFrame, wanted: dict[str, tuple[str, ...]]) -> 
     """Raise ``ColumnError`` unless each wanted column is there once and has one role."""
     from causalrec._checks import did_you_mean
 
-    have = [str(c) for c in frame.columns]
+    have = list(frame.columns)
     seen: dict[str, str] = {}
     for role, names in wanted.items():
         for name in names:
@@ -100,5 +100,5 @@ def require_columns(frame: pd.DataFrame, wanted: dict[str, tuple[str, ...]]) -> 
                 )
 
 
-def _list(names: list[str], most: int = 40) -> str:
+def _list(names: list[Any], most: int = 40) -> str:
     return f"{names[:most]}" + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -151,7 +151,8 @@ def _effect(
     seed: int,
 ) -> float:
     covariates: list[Block | pd.Series] = []
-    for name in estimand.get_adjustment_set():
+    adjusted = set(estimand.get_adjustment_set())  # in the order of the columns, along which folds are drawn
+    for name in (str(c) for c in data.columns if c in adjusted):
         column = data[name].reset_index(drop=True)
         covariates.append(
             replace(blocks[name], codes=column.to_numpy(dtype=np.int64)) if name in blocks else column

@@ -129,14 +129,21 @@ def unchanged(analysis: Analysis, reps: int, rng: np.random.Generator) -> Pertur
 
 
 def placebo_treatment(analysis: Analysis, reps: int, rng: np.random.Generator) -> Perturbation:
-    """Treatment shuffled between rows (between users, where a user is treated throughout or not at all): effect 0."""
+    """Treatment shuffled between rows (between users, where a user is treated throughout or not at all): effect 0.
+
+    Where the propensity was logged, drawn anew by it, for that is what the weights assume.
+    """
     t, y, w = _same(analysis, reps)
     units = analysis.inputs.units
     n_units = int(units.max()) + 1
     of_unit = np.bincount(units, t[:, 0], n_units) / np.bincount(units, minlength=n_units)
     by_unit = bool(np.isin(of_unit, (0.0, 1.0)).all())
+    logged = analysis.nuisances.propensity if analysis.nuisances.logged else None
     for r in range(reps):
-        t[:, r] = rng.permutation(of_unit)[units] if by_unit else rng.permutation(t[:, r])
+        if logged is not None:
+            t[:, r] = (rng.random(n_units)[units] if by_unit else rng.random(len(units))) < logged
+        else:
+            t[:, r] = rng.permutation(of_unit)[units] if by_unit else rng.permutation(t[:, r])
     return Perturbation(t, y, w, TARGETS, None, np.zeros(reps))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from causalrec._display import Displayable
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Analysis
-from causalrec.nuisance import fit_nuisances
+from causalrec.nuisance import refit_nuisances
+from causalrec.nuisance.batch import TARGETS
 
 F64 = npt.NDArray[np.float64]
 MOST = 10
@@ -75,19 +76,19 @@ def bias_scale(a: Analysis) -> float:
     return float(
         np.sqrt(
             np.average(residual**2, weights=nu.problem.w)
-            * np.average(representer(a) ** 2, weights=nu.problem.w)
+            * np.average(representer(a, nu.propensity) ** 2, weights=nu.problem.w)
         )
     )
 
 
-def representer(a: Analysis) -> F64:
+def representer(a: Analysis, propensity: F64) -> F64:
     """(n,) Riesz representer of the estimand, at clipped propensities."""
-    t = a.inputs.t
-    e = a.settings.clip.apply(a.nuisances.propensity)
+    t, w = a.inputs.t, a.nuisances.problem.w
+    e = a.settings.clip.apply(propensity)
     if a.settings.estimand == "att":
-        return (t - (1 - t) * e / (1 - e)) / t.mean()
+        return (t - (1 - t) * e / (1 - e)) / float(np.average(t, weights=w))
     if a.settings.estimand == "ato":
-        return (t - e) / float((e * (1 - e)).mean())
+        return (t - e) / float(np.average(e * (1 - e), weights=w))
     return t / e - (1 - t) / (1 - e)
 
 
@@ -119,60 +120,43 @@ def _e_values(fit: Fit) -> tuple[float | None, float | None]:
 
 def control_mean(a: Analysis) -> float:
     """E[Y(0)] in the estimand's population, by AIPW (by the fitted mean under overlap weights for the ATO)."""
-    nu, t, y = a.nuisances, a.inputs.t, a.inputs.y
+    nu, t, y, w = a.nuisances, a.inputs.t, a.inputs.y, a.nuisances.problem.w
     e, m0 = a.settings.clip.apply(nu.propensity), nu.outcome_0
     residual = (1 - t) * (y - m0)
     if a.settings.estimand == "att":
-        return float((t * m0 + residual * e / (1 - e)).sum() / t.sum())
+        return float((w * (t * m0 + residual * e / (1 - e))).sum() / (w * t).sum())
     if a.settings.estimand == "ato":
-        return float((e * (1 - e) * m0 + e * residual).sum() / (e * (1 - e)).sum())
-    return float((m0 + residual / (1 - e)).mean())
+        return float((w * (e * (1 - e) * m0 + e * residual)).sum() / (w * e * (1 - e)).sum())
+    return float(np.average(m0 + residual / (1 - e), weights=w))
 
 
 def benchmarks(a: Analysis, scale: float) -> tuple[dict[str, Any], ...]:
     """Leave out, one at a time, the blocks and the first columns that were adjusted for, and refit."""
     problem = a.nuisances.problem
     owners = problem.outcome_design.owners
-    if len(owners) < 2 or not a.nuisances.problem.w.all():
+    if len(owners) < 2:
         return ()
-    ranked = sorted(owners, key=lambda name: not name.partition(":")[2])[:MOST]
-    return tuple(_benchmark(a, name, scale) for name in ranked)
+    names = tuple(sorted(owners, key=lambda name: not name.partition(":")[2])[:MOST])
+    t, y, w = (np.repeat(v[:, None], len(names), axis=1) for v in (problem.t, problem.y, problem.w))
+    short = refit_nuisances(a.nuisances, t, y, w, TARGETS, left_out=names)
+    return tuple(
+        _benchmark(a, name, scale, short.propensity[:, r], short.outcome_0[:, r], short.outcome_1[:, r])
+        for r, name in enumerate(names)
+    )
 
 
-def _benchmark(a: Analysis, left_out: str, scale: float) -> dict[str, Any]:
-    problem = a.nuisances.problem
-    outcome = problem.outcome_design.keep([o for o in problem.outcome_design.owners if o != left_out])
-    same = problem.propensity_design is problem.outcome_design
-    exposure = (
-        outcome
-        if same
-        else problem.propensity_design.keep([o for o in problem.propensity_design.owners if o != left_out])
-    )
-    short = replace(
-        a,
-        nuisances=fit_nuisances(
-            replace(problem, propensity_design=exposure, outcome_design=outcome), a.nuisances.recipe
-        ),
-    )
-    loss_long, loss_short = _outcome_loss(a), _outcome_loss(short)
-    gain_y = max(0.0, (loss_short - loss_long) / loss_short)
-    nu_long, nu_short = float((representer(a) ** 2).mean()), float((representer(short) ** 2).mean())
-    gain_t = max(0.0, 1 - nu_short / nu_long)
-    pair = short.settings.score(
-        a.inputs.t,
-        a.inputs.y,
-        (short.nuisances.propensity, short.nuisances.outcome_0, short.nuisances.outcome_1),
-    )
-    w = problem.w
+def _benchmark(a: Analysis, left_out: str, scale: float, e: F64, m0: F64, m1: F64) -> dict[str, Any]:
+    nu, t, y, w = a.nuisances, a.inputs.t, a.inputs.y, a.nuisances.problem.w
+    loss_long = np.average((y - np.where(t == 1, nu.outcome_1, nu.outcome_0)) ** 2, weights=w)
+    loss_short = np.average((y - np.where(t == 1, m1, m0)) ** 2, weights=w)
+    gain_y = max(0.0, float((loss_short - loss_long) / loss_short))
+    long, short = (np.average(representer(a, p) ** 2, weights=w) for p in (nu.propensity, e))
+    gain_t = max(0.0, float(1 - short / long))
+    numerator, denominator = a.settings.score(t, y, (e, m0, m1))
     return {
         "left_out": left_out,
         "gain_outcome": gain_y,
         "gain_treatment": gain_t,
         "bias": scale * float(np.sqrt(gain_y * gain_t / max(1 - gain_t, 1e-9))),
-        "effect_without": float((w * pair[0]).sum() / (w * pair[1]).sum()),
+        "effect_without": float((w * numerator).sum() / (w * denominator).sum()),
     }
-
-
-def _outcome_loss(a: Analysis) -> float:
-    nu = a.nuisances
-    return float(((a.inputs.y - np.where(a.inputs.t == 1, nu.outcome_1, nu.outcome_0)) ** 2).mean())

@@ -226,6 +226,7 @@ def as_inputs(
     ]:
         if length != n:
             raise EstimationError(f"{name} has {length:,} rows, Y has {n:,}.")
+    _check_covariates(covariates)
     units = _codes(groups, "groups", n)
     logged = _optional(propensity, "propensity", n)
     if logged is not None and ((logged <= 0) | (logged >= 1)).any():
@@ -233,6 +234,10 @@ def as_inputs(
             f"propensity is outside (0, 1) in {int(((logged <= 0) | (logged >= 1)).sum()):,} rows."
         )
     weights = _optional(sample_weight, "sample_weight", n)
+    if weights is not None and ((weights < 0).any() or weights.sum() == 0):
+        raise EstimationError(
+            f"sample_weight is negative in {int((weights < 0).sum()):,} of {n:,} rows and sums to {weights.sum():g}; must be >= 0 and not all 0."
+        )
     inputs = Inputs(
         treatment,
         outcome,
@@ -277,17 +282,37 @@ def _matrix(value: Any, name: str) -> F64:
             f"{name} holds values that are no numbers; encode labels first, or use read_log and estimate."
         ) from None
     matrix = matrix[:, None] if matrix.ndim == 1 else matrix
+    if matrix.ndim != 2:
+        raise EstimationError(f"{name} has shape {matrix.shape}; must be (n, p).")
     _check_finite(matrix, name)
     return matrix
 
 
 def _vector(value: Any, name: str) -> F64:
-    vector = np.asarray(value, dtype=np.float64)
+    try:
+        vector = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise EstimationError(f"{name} holds values that are no numbers; must be (n,) numbers.") from None
     vector = vector[:, 0] if vector.ndim == 2 and vector.shape[1] == 1 else vector
     if vector.ndim != 1 or len(vector) == 0:
         raise EstimationError(f"{name} has shape {vector.shape}; must be (n,) with n >= 1.")
     _check_finite(vector, name)
     return vector
+
+
+def _check_covariates(covariates: list[Covariate]) -> None:
+    """Each covariate has a name of its own and no missing or infinite value."""
+    names = [str(c.name) for c in covariates]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise EstimationError(f"the covariate {twice!r} is given twice; rename it, or leave it out of X or W.")
+    for c in covariates:
+        if isinstance(c, Block):
+            continue
+        if pd.api.types.is_numeric_dtype(c):
+            _check_finite(c.to_numpy(dtype=np.float64, na_value=np.nan), str(c.name))
+        elif c.isna().any():
+            raise EstimationError(f"{c.name} is missing in {int(c.isna().sum()):,} of {len(c):,} rows; name or drop them.")
 
 
 def _check_finite(values: F64, name: str) -> None:
@@ -303,7 +328,13 @@ def _optional(value: Any, name: str, n: int) -> F64 | None:
 
 
 def _codes(value: Any, name: str, n: int) -> npt.NDArray[np.int64] | None:
-    return None if value is None else _of_length(pd.factorize(np.asarray(value))[0].astype(np.int64), name, n)
+    if value is None:
+        return None
+    codes = _of_length(pd.factorize(np.asarray(value))[0].astype(np.int64), name, n)
+    missing = int((codes < 0).sum())
+    if missing:
+        raise EstimationError(f"{name} is missing in {missing:,} of {n:,} rows; drop them or name them.")
+    return codes
 
 
 def _of_length(values: npt.NDArray[Any], name: str, n: int) -> npt.NDArray[Any]:

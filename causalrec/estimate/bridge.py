@@ -108,25 +108,27 @@ def fit_econml(
         (np.flatnonzero(nuisances.fold != f), np.flatnonzero(nuisances.fold == f))
         for f in range(int(nuisances.fold.max()) + 1)
     ]
+    of_dr = hasattr(own, "model_regression") and hasattr(own, "model_propensity")
+    of_dml = hasattr(own, "model_y") and hasattr(own, "model_t") and not hasattr(own, "model_z")
+    if not (of_dr or of_dml) or isinstance(model, type):
+        raise ArgumentError(
+            f"model is a {type(model).__name__}; must be an EconML estimator of the DR or DML family "
+            "(LinearDRLearner, ForestDRLearner, LinearDML, CausalForestDML, …), which can take nuisances that are already fitted."
+        )
     own.cv, own.mc_iters, own.discrete_outcome = splits, None, False
     if getattr(own, "random_state", 0) is None:
         own.random_state = random_state
     e = clip.apply(nuisances.propensity)
-    if hasattr(own, "model_regression") and hasattr(own, "model_propensity"):
+    if of_dr:
         own.min_propensity = max(clip.bound, 1e-12)
         own.model_propensity = _CachedClassifier(nuisances.propensity, -1)
         own.model_regression = _CachedRegressor(
             np.column_stack([nuisances.outcome_0, nuisances.outcome_1]), -2
         )
-    elif hasattr(own, "model_y") and hasattr(own, "model_t") and not hasattr(own, "model_z"):
+    else:
         mean = e * nuisances.outcome_1 + (1 - e) * nuisances.outcome_0
         own.model_y = _CachedRegressor(mean, -1)
         own.model_t = (_CachedClassifier if own.discrete_treatment else _CachedRegressor)(e, -1)
-    else:
-        raise ArgumentError(
-            f"model is a {type(model).__name__}; must be an EconML estimator of the DR or DML family "
-            "(LinearDRLearner, ForestDRLearner, LinearDML, CausalForestDML, …), which can take nuisances that are already fitted."
-        )
     try:
         return own.fit(y, t, X=x, W=index, **({} if weights is None else {"sample_weight": weights}))
     except (AttributeError, ValueError) as error:

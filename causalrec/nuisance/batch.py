@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from causalrec.nuisance.design import Design, PrivateColumn
 from causalrec.nuisance.options import RidgeLogistic
-from causalrec.nuisance.ridge import Preconditioner, Problems, solve
+from causalrec.nuisance.ridge import TOLERANCE, Preconditioner, Problems, solve
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -24,6 +24,9 @@ Target = Literal["propensity", "outcome_0", "outcome_1"]
 TARGETS: tuple[Target, ...] = ("propensity", "outcome_0", "outcome_1")
 CELLS = 6_000_000
 """Rows × regressions that are solved at once."""
+PROHIBITIVE = 1e8
+NEAR = 1e-3
+"""Nats, for repetitions of a regression."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,15 @@ class Data:
     t, y, w : (n, R) float32
     z : (n, R) float32 or None
         A private covariate of each repetition.
+    left_out : tuple of str, (R,), or None
+        The node that each repetition does without.
     """
 
     t: F32
     y: F32
     w: F32
     z: F32 | None = None
+    left_out: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +98,7 @@ class Batch:
         return {}
 
     @cached_property
-    def _families(self) -> dict[tuple[Target, tuple[float, ...]], int]:
+    def _families(self) -> dict[tuple[Target, tuple[float, ...], tuple[int, ...], str | None], int]:
         return {}
 
     def n_blocks(self, target: Target) -> int:
@@ -100,23 +106,32 @@ class Batch:
         return sum(part.shrinkage == "chosen" for part in self.designs[target].parts)
 
     @cached_property
-    def _preconditioners(self) -> dict[tuple[int, bool], Preconditioner]:
+    def _preconditioners(self) -> dict[tuple[int, bool, bool], Preconditioner]:
         return {}
 
-    def outside(self, out: tuple[int, ...]) -> F32:
-        """(n,) 1 for the rows that are in none of these folds."""
-        return (~np.isin(self.fold, out)).astype(np.float32)
+    @cached_property
+    def _outside(self) -> dict[tuple[int, ...], npt.NDArray[np.bool_]]:
+        return {}
+
+    def outside(self, out: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+        """(n,) True for the rows that are in none of these folds."""
+        if out not in self._outside:
+            self._outside[out] = ~np.isin(self.fold, out)
+        return self._outside[out]
 
     def prepare(self, outs: list[tuple[int, ...]]) -> None:
         """Compute the in-fold variance of every column for these left-out sets, in one pass."""
         for design in {id(d): d for d in self.designs.values()}.values():
             new = [o for o in outs if (id(design), o) not in self._scales]
             if new:
-                v = design.variances(np.column_stack([self.outside(o) for o in new]))
+                v = design.variances(np.column_stack([self.outside(o) for o in new]).astype(np.float32))
                 self._scales.update({(id(design), o): v[:, j] for j, o in enumerate(new)})
 
-    def penalty(self, task: Task) -> F64:
-        """(p,) penalties: λ_j = d / variance × mean in-fold variance of the block, or light × own in-fold variance."""
+    def penalty(self, task: Task, left_out: str | None = None) -> F64:
+        """(p,) penalties: λ_j = d / variance × mean in-fold variance of the block, or light × own in-fold variance.
+
+        A node that is left out has a prohibitive penalty.
+        """
         design, learner = self.designs[task.target], self.learners[task.target]
         scale = self._scales[id(design), task.out]
         out = np.zeros(design.p)
@@ -126,12 +141,23 @@ class Batch:
                 out[where] = part.width / next(chosen) * max(scale[where].mean(), 1e-12)
             else:
                 out[where] = learner.light * np.maximum(scale[where], 1e-12)
+            if left_out is not None:
+                out[where] *= np.where([owner == left_out for owner in part.owners], PROHIBITIVE, 1.0)
         return out
 
-    def fit(self, tasks: list[Task], data: Data, start: F64 | None = None) -> tuple[F64, ...]:
+    def fit(
+        self, tasks: list[Task], data: Data, start: F64 | None = None, alike: bool = False
+    ) -> tuple[F64, ...]:
         """Coefficients of each task, a (p,) array each, in the order of the tasks.
 
-        `start` is (p, len(tasks)) or None.
+        Parameters
+        ----------
+        tasks : list of Task
+        data : Data
+        start : (p, len(tasks)) or None
+        alike : bool
+            Many tasks repeat one regression on perturbed data: its Hessian at `start` is worth factoring, and a
+            thousandth of a nat is near enough.
         """
         self.prepare(sorted({t.out for t in tasks}))
         size = max(4, CELLS // len(self.fold))
@@ -140,7 +166,9 @@ class Batch:
         for group in _same_design(order, [id(self.designs[t.target]) for t in tasks]):
             for a in range(0, len(group), size):
                 some = group[a : a + size]
-                betas = self._fit([tasks[i] for i in some], data, None if start is None else start[:, some])
+                betas = self._fit(
+                    [tasks[i] for i in some], data, None if start is None else start[:, some], alike
+                )
                 found.update({i: betas[:, j] for j, i in enumerate(some)})
         return tuple(found[i] for i in range(len(tasks)))
 
@@ -148,7 +176,7 @@ class Batch:
         design = self.designs[tasks[0].target]
         return design if data.z is None else PrivateColumn(design, data.z[:, [t.rep for t in tasks]])
 
-    def _fit(self, tasks: list[Task], data: Data, start: F64 | None) -> F64:
+    def _fit(self, tasks: list[Task], data: Data, start: F64 | None, alike: bool) -> F64:
         reps = [t.rep for t in tasks]
         w = data.w[:, reps].copy()
         y = np.empty_like(w)
@@ -160,20 +188,19 @@ class Batch:
             else:
                 y[:, j] = data.y[:, task.rep]
                 w[:, j] *= t if task.target == "outcome_1" else 1 - t
-        penalty = np.column_stack([self.penalty(t) for t in tasks])
+        without = [None if data.left_out is None else data.left_out[r] for r in reps]
+        penalty = np.column_stack([self.penalty(t, name) for t, name in zip(tasks, without, strict=True)])
         if data.z is not None:
             penalty = np.vstack([penalty, [self.learners[t.target].light for t in tasks]])
-        family = np.array(
-            [self._families.setdefault((t.target, t.variances), len(self._families)) for t in tasks]
-        )
+        families = [
+            (t.target, t.variances, t.out if alike else (), name)
+            for t, name in zip(tasks, without, strict=True)
+        ]
+        family = np.array([self._families.setdefault(f, len(self._families)) for f in families])
         problems = Problems(y, w, penalty, np.array([self.logistic[t.target] for t in tasks]), family)
-        key = (id(self.designs[tasks[0].target]), data.z is None)
-        return solve(
-            self._operator(tasks, data),
-            problems,
-            start,
-            self._preconditioners.setdefault(key, Preconditioner()),
-        )
+        key = (id(self.designs[tasks[0].target]), data.z is None, alike)
+        shared = self._preconditioners.setdefault(key, Preconditioner(exact=alike))
+        return solve(self._operator(tasks, data), problems, start, shared, NEAR if alike else TOLERANCE)
 
     def predict(self, tasks: list[Task], betas: tuple[F64, ...], data: Data) -> F64:
         """Linear predictors in all rows, (n, len(tasks)) float64. The tasks are of one design."""

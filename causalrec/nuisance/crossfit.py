@@ -225,7 +225,7 @@ def finals(
         found = batch.fit(tasks, data, np.column_stack([inner.starts[target, f] for f in range(k)]))
         betas[target] = np.column_stack(found)
         platt[target] = np.tile([[0.0], [1.0]], (1, k))
-        if calibrate and batch.logistic[target]:
+        if calibrate and target == "propensity":
             y, w = _target(data, target, 0)
             for f in range(k):
                 rows = np.isfinite(inner.eta[target][:, f]) & (w > 0)
@@ -249,14 +249,12 @@ def refit(batch: Batch, data: Data, models: FoldModels, target: Target, calibrat
     start = np.tile(models.betas[target], (1, reps))
     if data.z is not None:
         start = np.vstack([start, np.zeros((1, start.shape[1]))])
-    found = batch.fit(tasks, data, start)
+    found = batch.fit(tasks, data, start, alike=data.left_out is None)
     eta = batch.predict(tasks, found, data).reshape(-1, reps, k)
     eta = np.take_along_axis(eta, batch.fold[:, None, None], axis=2)[:, :, 0]
-    if not batch.logistic[target]:
-        return eta
-    if calibrate:
+    if calibrate and target == "propensity":
         _recalibrate(batch, data, target, variances, eta, np.column_stack(found))
-    return expit(eta)
+    return expit(eta) if batch.logistic[target] else eta
 
 
 def _recalibrate(
@@ -266,7 +264,9 @@ def _recalibrate(
     k, reps = batch.n_folds, eta.shape[1]
     pairs = [(f, (f + 1) % k) for f in range(k)]
     tasks = [Task(target, (min(p), max(p)), variances[p[0]], r) for r in range(reps) for p in pairs]
-    held = batch.predict(tasks, batch.fit(tasks, data, start), data).reshape(-1, reps, k)
+    held = batch.predict(tasks, batch.fit(tasks, data, start, alike=data.left_out is None), data).reshape(
+        -1, reps, k
+    )
     y, w = (np.column_stack(v) for v in zip(*(_target(data, target, r) for r in range(reps)), strict=True))
     for f, scored in pairs:
         rows, mine = batch.fold == scored, batch.fold == f

@@ -20,6 +20,8 @@ from scipy import sparse
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+CHUNK = 65_536
+"""Rows that are weighted at once, so that no copy of the whole design is made."""
 Shrinkage = Literal["chosen", "light"]
 """``chosen``: penalty picked by held-out loss (representations, wide groups); ``light``: a unit prior (few columns)."""
 
@@ -73,17 +75,23 @@ class Part:
         """Sums of r over the rows of each distinct value, (u, k)."""
         return r if self.codes is None else self._members @ r
 
-    def cross(self, other: Part) -> F32:
-        """Part.T @ other, (d, d')."""
+    def cross(self, other: Part, v: F32) -> F32:
+        """Part.T @ diag(v) @ other, (d, d')."""
+        if self.codes is None and other.codes is None:
+            out = np.zeros((self.width, other.width), dtype=np.float32)
+            for a in range(0, len(v), CHUNK):
+                here = slice(a, a + CHUNK)
+                out += (self.values[here] * v[here, None]).T @ other.values[here]
+            return out
         if self.codes is None:
-            return self.values.T @ (other.values if other.codes is None else other.values[other.codes])
-        if other.codes is None:
-            return self.values.T @ (self._members @ other.values)
+            return other.cross(self, v).T
         if other is self:
-            counts = np.bincount(self.codes, minlength=len(self.values)).astype(np.float32)
-            return self.values.T @ (counts[:, None] * self.values)
-        counts = self._members @ other._members.T
-        return self.values.T @ (counts @ other.values)
+            return self.values.T @ (self.gather(v[:, None]) * self.values)
+        weighted = self._members.copy()
+        weighted.data = v[weighted.indices]
+        if other.codes is None:
+            return self.values.T @ (weighted @ other.values)
+        return self.values.T @ ((weighted @ other._members.T) @ other.values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +154,16 @@ class Design:
     @cached_property
     def gram(self) -> F64:
         """X.T @ X / n in all rows, (p, p). Only a preconditioner: it steers the path of a solve, not its end."""
+        return self.weighted_gram(np.ones(self.n, dtype=np.float32)) / self.n
+
+    def weighted_gram(self, v: F32) -> F64:
+        """X.T @ diag(v) @ X, (p, p)."""
         out = np.empty((self.p, self.p))
-        out[0, 0] = 1.0
+        out[0, 0] = v.sum(dtype=np.float64)
         for i, (part, where) in enumerate(zip(self.parts, self.slices, strict=True)):
-            sums = part.gather(np.ones((self.n, 1), dtype=np.float32))
-            out[where, 0] = out[0, where] = (part.values.T @ sums)[:, 0] / self.n
+            out[where, 0] = out[0, where] = (part.values.T @ part.gather(v[:, None]))[:, 0]
             for other, there in zip(self.parts[i:], self.slices[i:], strict=True):
-                out[where, there] = part.cross(other) / self.n
+                out[where, there] = part.cross(other, v)
                 out[there, where] = out[where, there].T
         return out
 
@@ -208,10 +219,17 @@ class PrivateColumn:
         """The operator for some of the problems."""
         return PrivateColumn(self.design, self.z[:, active])
 
-    @cached_property
+    @property
     def gram(self) -> F64:
         """That of the design, with a unit variance for the private column."""
+        return self._bordered(self.design.gram, 1.0)
+
+    def weighted_gram(self, v: F32) -> F64:
+        """That of the design, with a unit variance for the private column."""
+        return self._bordered(self.design.weighted_gram(v), float(v.sum(dtype=np.float64)))
+
+    def _bordered(self, gram: F64, corner: float) -> F64:
         out = np.zeros((self.p, self.p))
-        out[:-1, :-1] = self.design.gram
-        out[-1, -1] = 1.0
+        out[:-1, :-1] = gram
+        out[-1, -1] = corner
         return out

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,11 @@ class Nuisances(Displayable):
     ridge: crossfit.FoldModels | None = field(repr=False)
     other_models: dict[Target, list[Any]] = field(repr=False)
     design_recipe: DesignRecipe | None = field(default=None, repr=False)
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The regressions as one batch, with the factors that repetitions share."""
+        return _batch(self.problem, self.recipe)
 
     def predict(self, propensity_design: Design, outcome_design: Design) -> tuple[F64, F64, F64]:
         """(e, m0, m1), each (n',), for rows that no fold has seen: the mean over the K fold models.
@@ -182,9 +188,15 @@ class Perturbed:
 
 
 def refit_nuisances(
-    fitted: Nuisances, t: F64, y: F64, w: F64, touched: tuple[Target, ...], z: F64 | None = None
+    fitted: Nuisances,
+    t: F64,
+    y: F64,
+    w: F64,
+    touched: tuple[Target, ...],
+    z: F64 | None = None,
+    left_out: tuple[str, ...] | None = None,
 ) -> Perturbed:
-    """Fit the touched nuisances again on R perturbed logs with the same covariates; the others are reused.
+    """Fit the touched nuisances again on R perturbed logs; the others are reused.
 
     Parameters
     ----------
@@ -195,46 +207,49 @@ def refit_nuisances(
         Those whose data the perturbation changes. A logged propensity is never refitted.
     z : (n, R) or None
         A further covariate of each repetition.
+    left_out : tuple of str, (R,), or None
+        The node that each repetition does without.
     """
-    problem, recipe, reps = fitted.problem, fitted.recipe, t.shape[1]
-    batch = _batch(problem, recipe)
+    recipe, reps = fitted.recipe, t.shape[1]
     data = Data(
         t.astype(np.float32),
         y.astype(np.float32),
         w.astype(np.float32),
         None if z is None else z.astype(np.float32),
+        left_out,
     )
     out: dict[Target, F64] = {}
     for target in TARGETS:
-        own = getattr(fitted, target)
         if target not in touched or (target == "propensity" and fitted.logged):
-            out[target] = np.repeat(own[:, None], reps, axis=1)
+            out[target] = np.repeat(getattr(fitted, target)[:, None], reps, axis=1)
         elif fitted.ridge is not None and target in fitted.ridge.betas:
-            out[target] = crossfit.refit(batch, data, fitted.ridge, target, recipe.calibrate)
+            out[target] = crossfit.refit(fitted.batch, data, fitted.ridge, target, recipe.calibrate)
         else:
             learner = recipe.propensity if target == "propensity" else recipe.outcome
-            out[target] = np.column_stack(
-                [_refit_other(problem, learner, target, t, y, w, z, r) for r in range(reps)]
-            )
+            columns = [
+                _refit_other(fitted.problem, learner, target, t, y, w, z, left_out, r) for r in range(reps)
+            ]
+            out[target] = np.column_stack(columns)
     return Perturbed(out["propensity"], out["outcome_0"], out["outcome_1"])
 
 
 def _refit_other(
-    problem: Problem, learner: Any, target: Target, t: F64, y: F64, w: F64, z: F64 | None, r: int
+    problem: Problem,
+    learner: Any,
+    target: Target,
+    t: F64,
+    y: F64,
+    w: F64,
+    z: F64 | None,
+    left_out: tuple[str, ...] | None,
+    r: int,
 ) -> F64:
-    one = Problem(
-        t[:, r],
-        y[:, r],
-        w[:, r],
-        problem.propensity_design,
-        problem.outcome_design,
-        problem.fold,
-        problem.binary,
-    )
+    one = replace(problem, t=t[:, r], y=y[:, r], w=w[:, r])
     extra = None if z is None else z[:, r]
-    return learners.cross_fit(
-        learner, problem.designs[target], *_learner_rows(one, target), problem.fold, extra
-    )[0]
+    design = problem.designs[target]
+    if left_out is not None:
+        design = design.keep([owner for owner in design.owners if owner != left_out[r]])
+    return learners.cross_fit(learner, design, *_learner_rows(one, target), problem.fold, extra)[0]
 
 
 def _learner_rows(problem: Problem, target: Target) -> tuple[F64, F64, bool]:
@@ -260,7 +275,8 @@ def _batch(problem: Problem, recipe: NuisanceRecipe) -> Batch:
 
 
 def _data(problem: Problem) -> Data:
-    return Data(*(v.astype(np.float32)[:, None] for v in (problem.t, problem.y, problem.w)))
+    t, y, w = (v.astype(np.float32)[:, None] for v in (problem.t, problem.y, problem.w))
+    return Data(t, y, w)
 
 
 def _check_folds(problem: Problem) -> None:

@@ -111,7 +111,7 @@ class NuisanceRecipe:
     outcome : RidgeLogistic or scikit-learn classifier (binary outcome) or regressor
         Fitted once in each arm.
     calibrate : bool
-        Platt-scale the probabilities on held-out rows of the training folds (RidgeLogistic only).
+        Platt-scale the propensities on held-out rows of the training folds (RidgeLogistic only).
     """
 
     propensity: Any = field(default_factory=RidgeLogistic)

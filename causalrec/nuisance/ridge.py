@@ -23,6 +23,7 @@ TOLERANCE = 1e-5
 """A solve ends when its Newton decrement says that the summed loss is within this many nats of its minimum."""
 MAX_NEWTON = 40
 MAX_CG = 25
+TINY = np.float32(1e-37)
 MAX_HALVINGS = 30
 
 
@@ -35,6 +36,7 @@ class Operator(Protocol):
     def p(self) -> int: ...  # noqa: D102
     @property
     def gram(self) -> F64: ...  # noqa: D102
+    def weighted_gram(self, v: F32) -> F64: ...  # noqa: D102
     def matmul(self, b: F32) -> F32: ...  # noqa: D102
     def rmatmul(self, r: F32) -> F64: ...  # noqa: D102
     def columns_at(self, active: Index) -> Operator: ...  # noqa: D102
@@ -72,23 +74,40 @@ class Problems:
 
 @dataclass(eq=False)
 class Preconditioner:
-    """Cholesky factors of c·n·G + diag(λ), one a family, kept from one solve to the next."""
+    """Cholesky factors of an approximate Hessian, one a family, kept from one solve to the next.
 
+    Attributes
+    ----------
+    exact : bool
+        Factor the Hessian at the start of the family's first problem, X' diag(w μ (1 − μ)) X + diag(λ), which pays
+        where many problems are like it; otherwise c·n·G + diag(λ) with the curvature c at the intercept.
+    """
+
+    exact: bool = False
     factors: dict[int, tuple[F64, bool]] = field(default_factory=dict)
 
-    def prepare(self, x: Operator, problems: Problems) -> None:
-        """Factor what is not factored yet, at each family's average curvature at the intercept."""
+    def prepare(self, x: Operator, problems: Problems, start: F64) -> None:
+        """Factor what is not factored yet."""
         for f in np.unique(problems.family):
             if int(f) in self.factors:
                 continue
             c = int(np.flatnonzero(problems.family == f)[0])
-            total = float(problems.w[:, c].sum(dtype=np.float64))
-            mean = float((problems.w[:, c] * problems.y[:, c]).sum(dtype=np.float64)) / total
-            curvature = max(mean * (1 - mean), 1e-4) if problems.logistic[c] else 1.0
-            matrix = total * curvature * x.gram
+            matrix = self._curved(x, problems, start, c) if self.exact else self._flat(x, problems, c)
             diagonal = np.einsum("ii->i", matrix)
             diagonal += problems.penalty[:, c] + 1e-6 * diagonal.max()
             self.factors[int(f)] = cho_factor(matrix, lower=True, check_finite=False)
+
+    @staticmethod
+    def _flat(x: Operator, problems: Problems, c: int) -> F64:
+        total = float(problems.w[:, c].sum(dtype=np.float64))
+        mean = float((problems.w[:, c] * problems.y[:, c]).sum(dtype=np.float64)) / total
+        curvature = max(mean * (1 - mean), 1e-4) if problems.logistic[c] else 1.0
+        return total * curvature * x.gram
+
+    @staticmethod
+    def _curved(x: Operator, problems: Problems, start: F64, c: int) -> F64:
+        one = np.array([c])
+        return x.weighted_gram(_expand(x.columns_at(one), problems.at(one), start[:, one])[1][:, 0])
 
     def solve(self, r: F64, family: npt.NDArray[np.int64]) -> F64:
         """M⁻¹ r, (p, k)."""
@@ -100,7 +119,11 @@ class Preconditioner:
 
 
 def solve(
-    x: Operator, problems: Problems, start: F64 | None = None, preconditioner: Preconditioner | None = None
+    x: Operator,
+    problems: Problems,
+    start: F64 | None = None,
+    preconditioner: Preconditioner | None = None,
+    tolerance: float = TOLERANCE,
 ) -> F64:
     """Minimise all problems; returns β, (p, k) float64.
 
@@ -112,10 +135,12 @@ def solve(
         Warm start; the intercept-only solution if None.
     preconditioner : Preconditioner or None
         To share factors between calls with the same families.
+    tolerance : float
+        Nats by which the summed loss may exceed its minimum.
     """
     m = preconditioner or Preconditioner()
-    m.prepare(x, problems)
     beta = _intercepts(problems, x.p) if start is None else start.astype(np.float64)
+    m.prepare(x, problems, beta)
     before, last = beta.copy(), np.full(beta.shape[1], np.inf)
     active = np.arange(beta.shape[1])
     for _ in range(MAX_NEWTON):
@@ -134,7 +159,7 @@ def solve(
         step = _conjugate_gradients(xa, curvature, here.penalty, gradient, m, here.family)
         beta[:, active] -= step
         decrement = (step * gradient).sum(axis=0)
-        active = active[decrement > 2 * TOLERANCE]
+        active = active[decrement > 2 * tolerance]
     return beta
 
 
@@ -150,19 +175,16 @@ def _intercepts(problems: Problems, p: int) -> F64:
 def _expand(x: Operator, problems: Problems, beta: F64) -> tuple[F64, F32, F64]:
     """Gradient (p, k), curvature weights (n, k) and penalised loss (k,) at β."""
     eta = x.matmul(beta.astype(np.float32))
-    logistic = problems.logistic
-    if logistic.all():
-        mu = expit(eta)
-        curvature = problems.w * mu * (1 - mu)
-        row_loss = problems.w * (np.logaddexp(np.float32(0), eta) - problems.y * eta)
-    else:
-        mu = np.where(logistic, expit(eta), eta)
-        curvature = problems.w * np.where(logistic, mu * (1 - mu), np.float32(1))
-        row_loss = problems.w * np.where(
-            logistic, np.logaddexp(np.float32(0), eta) - problems.y * eta, 0.5 * (problems.y - eta) ** 2
-        )
+    logistic, y, w = problems.logistic, problems.y, problems.w
+    mu = expit(eta)
+    curvature = w * mu * (1 - mu)
+    row_loss = w * ((1 - y) * eta - np.log(np.maximum(mu, TINY)))  # = log(1 + exp(eta)) − y eta
+    if not logistic.all():
+        flat = ~logistic
+        mu[:, flat], curvature[:, flat] = eta[:, flat], w[:, flat]
+        row_loss[:, flat] = w[:, flat] * 0.5 * (y[:, flat] - eta[:, flat]) ** 2
     loss = row_loss.sum(axis=0, dtype=np.float64) + 0.5 * (problems.penalty * beta**2).sum(axis=0)
-    gradient = x.rmatmul(problems.w * (mu - problems.y)) + problems.penalty * beta
+    gradient = x.rmatmul(w * (mu - y)) + problems.penalty * beta
     return gradient, curvature, loss
 
 

@@ -163,6 +163,10 @@ def held_out_scores(fit: Fit, test: ImpressionLog) -> F64:
         design.keep(problem.propensity_design.owners), design.keep(problem.outcome_design.owners)
     )
     logged = test.logged_propensity
+    if logged is None and fit.nuisances.logged:
+        raise EstimationError(
+            "the fit's propensities were logged, so there is no model of them, and the test log declares no propensity=; read both logs alike."
+        )
     e = e if logged is None else logged
     return scores.aipw_ate(test.treatment, test.outcome, fit.analysis.settings.clip.apply(e), m0, m1)[0]
 
