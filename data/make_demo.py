@@ -15,10 +15,10 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def main(folder: Path = FOLDER) -> None:
-    """Simulate with the default knobs and write the log, its roles and its truth."""
+    """Simulate with the default knobs and write the log, its roles and its truth; the shop has not logged its score."""
     simulation = simulate(N, random_state=SEED)
     path = folder / "demo.parquet"
-    simulation.to_parquet(path)
+    simulation.truth_frame().drop(columns="score").to_parquet(path, index=False)
     card = {
         "made_by": f"causalrec.simulate({N}, random_state={SEED})",
         "seed": SEED,

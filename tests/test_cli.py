@@ -222,7 +222,13 @@ def make_analysis(*, passed: bool | None = True) -> SimpleNamespace:
         estimand="ate", effect=0.03, std_error=0.004, ci_lower=0.022, ci_upper=0.038, p_value=1e-9,
         naive_effect=0.07, n=4000, n_units=400, ess=3100.0, share_anyway=(0.712, 0.69, 0.735),
     )  # fmt: skip
-    record = SimpleNamespace(name="placebo", passed=passed, statistic=0.1, p_value=0.9, message="no effect, " + "as it should, " * 9)
+    record = SimpleNamespace(
+        name="placebo",
+        passed=passed,
+        statistic=0.1,
+        p_value=0.9,
+        message="no effect, " + "as it should, " * 9,
+    )
     plan = SimpleNamespace(
         treatment="recommended", outcome="clicked", strategy="backdoor", propensity_nodes=("text:title",),
         outcome_nodes=("text:title",), refused=(("slot", "a mediator"),), assumptions=("overlap",), notes=(),

@@ -106,7 +106,7 @@ class Simulation(Displayable):
         text, history : bool
             Declare the title, and the titles clicked before.
         score : bool
-            Declare the recommender's own ranking score.
+            Declare the recommender's own ranking score; otherwise the log has no such column.
         propensity : bool
             Add the true propensity as the column ``logged_propensity`` and declare it.
 
@@ -115,7 +115,7 @@ class Simulation(Displayable):
         ImpressionLog
         """
         roles = {k: v for k, v in ROLES.items() if (text or k != "text") and (history or k != "history")}
-        frame = self.frame
+        frame = self.frame if score else self.frame.drop(columns="score")
         if score:
             roles["score"] = "score"
         if propensity:

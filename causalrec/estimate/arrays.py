@@ -305,14 +305,18 @@ def _check_covariates(covariates: list[Covariate]) -> None:
     names = [str(c.name) for c in covariates]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise EstimationError(f"the covariate {twice!r} is given twice; rename it, or leave it out of X or W.")
+        raise EstimationError(
+            f"the covariate {twice!r} is given twice; rename it, or leave it out of X or W."
+        )
     for c in covariates:
         if isinstance(c, Block):
             continue
         if pd.api.types.is_numeric_dtype(c):
             _check_finite(c.to_numpy(dtype=np.float64, na_value=np.nan), str(c.name))
         elif c.isna().any():
-            raise EstimationError(f"{c.name} is missing in {int(c.isna().sum()):,} of {len(c):,} rows; name or drop them.")
+            raise EstimationError(
+                f"{c.name} is missing in {int(c.isna().sum()):,} of {len(c):,} rows; name or drop them."
+            )
 
 
 def _check_finite(values: F64, name: str) -> None:

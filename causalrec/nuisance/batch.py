@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from causalrec.nuisance.design import Design, PrivateColumn
 from causalrec.nuisance.options import RidgeLogistic
+from causalrec.nuisance.parallel import in_threads
 from causalrec.nuisance.ridge import TOLERANCE, Preconditioner, Problems, solve
 
 F32 = npt.NDArray[np.float32]
@@ -23,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 Target = Literal["propensity", "outcome_0", "outcome_1"]
 TARGETS: tuple[Target, ...] = ("propensity", "outcome_0", "outcome_1")
 CELLS = 6_000_000
-"""Rows × regressions that are solved at once."""
+"""Rows × regressions that one thread solves at once."""
 PROHIBITIVE = 1e8
 NEAR = 1e-3
 """Nats, for repetitions of a regression."""
@@ -160,16 +161,18 @@ class Batch:
             thousandth of a nat is near enough.
         """
         self.prepare(sorted({t.out for t in tasks}))
-        size = max(4, CELLS // len(self.fold))
-        order = sorted(range(len(tasks)), key=lambda i: id(self.designs[tasks[i].target]))
+        size = int(np.clip(CELLS // len(self.fold), 4, 24))
+        jobs = []
+        for group in _same_design([id(self.designs[t.target]) for t in tasks]):
+            _ = self.designs[tasks[group[0]].target].gram  # once, before the threads
+            jobs += [group[a : a + size] for a in range(0, len(group), size)]
+
+        def run(some: list[int]) -> F64:
+            return self._fit([tasks[i] for i in some], data, None if start is None else start[:, some], alike)
+
         found: dict[int, F64] = {}
-        for group in _same_design(order, [id(self.designs[t.target]) for t in tasks]):
-            for a in range(0, len(group), size):
-                some = group[a : a + size]
-                betas = self._fit(
-                    [tasks[i] for i in some], data, None if start is None else start[:, some], alike
-                )
-                found.update({i: betas[:, j] for j, i in enumerate(some)})
+        for some, betas in zip(jobs, in_threads(run, jobs), strict=True):
+            found.update({i: betas[:, j] for j, i in enumerate(some)})
         return tuple(found[i] for i in range(len(tasks)))
 
     def _operator(self, tasks: list[Task], data: Data) -> Design | PrivateColumn:
@@ -209,8 +212,8 @@ class Batch:
         )
 
 
-def _same_design(order: list[int], designs: list[int]) -> list[list[int]]:
+def _same_design(designs: list[int]) -> list[list[int]]:
     groups: dict[int, list[int]] = {}
-    for i in order:
-        groups.setdefault(designs[i], []).append(i)
+    for i, design in enumerate(designs):
+        groups.setdefault(design, []).append(i)
     return list(groups.values())

@@ -124,14 +124,15 @@ class _Search:
         self.counted: set[tuple[Target, int, int]] = set()
 
     def fit(self, candidates: dict[Target, list[Variances]]) -> None:
+        tasks = [Task(t, pair, c) for pair in self.pairs for t, some in candidates.items() for c in some]
+        found = dict(zip(tasks, self.batch.fit(tasks, self.data), strict=True))
         for pair in self.pairs:
-            tasks = [Task(t, pair, c) for t, some in candidates.items() for c in some]
-            found = self.batch.fit(tasks, self.data)
             for target, some in candidates.items():
-                here = [i for i, task in enumerate(tasks) if task.target == target]
-                eta = self.batch.predict([tasks[i] for i in here], tuple(found[i] for i in here), self.data)
+                here = [Task(target, pair, c) for c in some]
+                betas = tuple(found[task] for task in here)
+                eta = self.batch.predict(here, betas, self.data)
                 for j, c in enumerate(some):
-                    self.betas[target, c, pair] = found[here[j]]
+                    self.betas[target, c, pair] = betas[j]
                     self.eta[target, c, pair] = eta[self.where[pair], j].astype(np.float32)
                 for scored, outer in (pair, pair[::-1]):
                     self._score(target, some, eta, scored, outer, pair)

@@ -18,6 +18,7 @@ from causalrec.nuisance.batch import TARGETS, Batch, Data, Target
 from causalrec.nuisance.columns import DesignRecipe
 from causalrec.nuisance.design import Design
 from causalrec.nuisance.options import NuisanceRecipe, RidgeLogistic
+from causalrec.nuisance.parallel import one_blas_thread
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -162,8 +163,9 @@ def fit_nuisances(
     models = None
     if ridge:
         batch, data = _batch(problem, recipe), _data(problem)
-        inner = crossfit.choose(batch, data, ridge)
-        out, models = crossfit.finals(batch, data, inner, ridge, recipe.calibrate)
+        with one_blas_thread():
+            inner = crossfit.choose(batch, data, ridge)
+            out, models = crossfit.finals(batch, data, inner, ridge, recipe.calibrate)
     fitted: dict[Target, list[Any]] = {}
     for target in other:
         out[target], fitted[target] = learners.cross_fit(
@@ -223,7 +225,8 @@ def refit_nuisances(
         if target not in touched or (target == "propensity" and fitted.logged):
             out[target] = np.repeat(getattr(fitted, target)[:, None], reps, axis=1)
         elif fitted.ridge is not None and target in fitted.ridge.betas:
-            out[target] = crossfit.refit(fitted.batch, data, fitted.ridge, target, recipe.calibrate)
+            with one_blas_thread():
+                out[target] = crossfit.refit(fitted.batch, data, fitted.ridge, target, recipe.calibrate)
         else:
             learner = recipe.propensity if target == "propensity" else recipe.outcome
             columns = [

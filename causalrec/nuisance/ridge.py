@@ -8,6 +8,7 @@ that are preconditioned with the (unweighted) Gram matrix; columns drop out as t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -67,6 +68,8 @@ class Problems:
 
     def at(self, keep: Index) -> Problems:
         """Some of the problems."""
+        if len(keep) == self.y.shape[1]:
+            return self
         return Problems(
             self.y[:, keep], self.w[:, keep], self.penalty[:, keep], self.logistic[keep], self.family[keep]
         )
@@ -85,9 +88,14 @@ class Preconditioner:
 
     exact: bool = False
     factors: dict[int, tuple[F64, bool]] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock, repr=False)
 
     def prepare(self, x: Operator, problems: Problems, start: F64) -> None:
         """Factor what is not factored yet."""
+        with self.lock:
+            self._prepare(x, problems, start)
+
+    def _prepare(self, x: Operator, problems: Problems, start: F64) -> None:
         for f in np.unique(problems.family):
             if int(f) in self.factors:
                 continue
