@@ -254,8 +254,13 @@ def parse_history(value: Any, name: str) -> tuple[str, ...]:
 def distinct_histories(column: pd.Series) -> tuple[list[tuple[str, ...]], npt.NDArray[np.int64]]:
     """Distinct histories in order of first appearance, and each row's index."""
     index: dict[tuple[str, ...], int] = {}
+    seen: dict[Any, int] = {}  # cells as they stand, so that each distinct one is parsed once
     codes = np.empty(len(column), dtype=np.int64)
     name = str(column.name)
     for i, value in enumerate(column.to_numpy(dtype=object)):
-        codes[i] = index.setdefault(parse_history(value, name), len(index))
+        cell = tuple(value) if isinstance(value, (list, np.ndarray)) else value
+        code = seen.get(cell)
+        if code is None:
+            code = seen[cell] = index.setdefault(parse_history(value, name), len(index))
+        codes[i] = code
     return list(index), codes

@@ -71,8 +71,18 @@ def group_labels(column: pd.Series, bins: int) -> pd.Series:
     """Categorical labels of a modifier: its own, or quantile bins of a number with many values."""
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if number and column.nunique() > bins:
-        return pd.qcut(column.astype(float), bins, duplicates="drop").reset_index(drop=True)
+        cut = pd.qcut(column.astype(float), bins, duplicates="drop").reset_index(drop=True)
+        edges = pd.IntervalIndex(cut.cat.categories)
+        return cut.cat.rename_categories([_bin_label(k, edges) for k in range(len(edges))])
     return column.astype(str).astype("category").reset_index(drop=True)
+
+
+def _bin_label(k: int, bins: pd.IntervalIndex) -> str:
+    if len(bins) == 1:
+        return "all"
+    if k == 0:
+        return f"up to {bins[0].right:g}"
+    return f"above {bins[k].left:g}" if k == len(bins) - 1 else f"{bins[k].left:g} to {bins[k].right:g}"
 
 
 def _record(label: str, rows: pd.Series, analysis: Analysis) -> dict[str, Any]:

@@ -126,6 +126,7 @@ class Preconditioner:
         return out
 
 
+@np.errstate(over="ignore", invalid="ignore")  # a step that overflows is seen below, and taken back
 def solve(
     x: Operator,
     problems: Problems,
@@ -161,13 +162,21 @@ def solve(
             if not worse.any():
                 break
             back = active[worse]
-            beta[:, back] = 0.5 * (beta[:, back] + before[:, back])
+            part = np.where(np.isfinite(loss[worse]), 0.5, 0.01)
+            beta[:, back] = before[:, back] + part * (beta[:, back] - before[:, back])
             gradient, curvature, loss = _expand(xa, here, beta[:, active])
         before[:, active], last[active] = beta[:, active], loss
         step = _conjugate_gradients(xa, curvature, here.penalty, gradient, m, here.family)
+        lost = np.flatnonzero(~np.isfinite(step).all(axis=0))  # no curvature is left here: begin again
+        if len(lost):
+            step[:, lost] = beta[:, active[lost]] - _intercepts(here.at(lost), x.p)
+            last[active[lost]] = np.inf
         beta[:, active] -= step
         decrement = (step * gradient).sum(axis=0)
+        decrement[lost] = np.inf
         active = active[decrement > 2 * tolerance]
+    if len(active) and start is not None:  # the start was too far off
+        beta[:, active] = solve(x.columns_at(active), problems.at(active), None, m, tolerance)
     return beta
 
 
