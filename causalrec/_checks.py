@@ -61,6 +61,8 @@ def as_names(value: str | Iterable[str] | None, role: str) -> tuple[str, ...]:
         return ()
     if isinstance(value, str):
         return (value,)
+    if not isinstance(value, Iterable):
+        raise ArgumentError(f"{role} is {value!r}, must be a column name or a list of column names.")
     names = tuple(value)
     if not all(isinstance(n, str) for n in names):
         raise ArgumentError(f"{role} is {value!r}, must be a column name or a list of column names.")

@@ -93,6 +93,10 @@ def _check_present(column: pd.Series, role: str) -> None:
 
 def _check_number(column: pd.Series, role: str) -> npt.NDArray[np.float64]:
     name = column.name
+    if pd.api.types.is_complex_dtype(column):
+        raise LogError(
+            f"column {name!r} ({role}) holds complex numbers; must be real. Declare its real part or its size."
+        )
     if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
         raise LogError(
             f"column {name!r} ({role}) has dtype {column.dtype}; must be numeric or bool. For instance it holds {column.iloc[0]!r}."
@@ -209,6 +213,51 @@ def check_logged_propensity(
             f"column {name!r} (propensity) has mean {e.mean():.4f} but {share:.4f} of the rows are treated (z = {z:.0f}); "
             f"it is not P(treated): {hint}. Leave propensity= out to have it estimated. (Mean probability of the drawn arm, read as P(treated): {drawn:.4f}.)"
         )
+
+
+def check_propensity_slope(
+    e: npt.NDArray[np.float64], t: npt.NDArray[np.float64], units: npt.NDArray[np.int64], name: str
+) -> None:
+    """Refuse a logged propensity that the treatment does not follow.
+
+    Under P(T=1 | log) = e the logistic regression of T on logit(e) has slope 1; refused when it is below ½ by more than
+    5 standard errors (clustered by unit) of its distance from 1.
+    """
+    x = np.log(e / (1 - e))
+    if x.std() < 0.05:
+        return
+    a, b = 0.0, 1.0
+    for _ in range(50):
+        mu = 1 / (1 + np.exp(-np.clip(a + b * x, -30, 30)))
+        v = mu * (1 - mu)
+        bread = np.linalg.pinv(np.array([[v.sum(), (v * x).sum()], [(v * x).sum(), (v * x * x).sum()]]))
+        step = bread @ np.array([(t - mu).sum(), ((t - mu) * x).sum()])
+        step *= min(1.0, 1.0 / max(np.abs(step).max(), 1e-12))
+        a, b = a + step[0], b + step[1]
+        if np.abs(step).max() < 1e-8:
+            break
+    sums = np.column_stack([np.bincount(units, t - mu), np.bincount(units, (t - mu) * x)])
+    se = float(np.sqrt((bread @ (sums.T @ sums) @ bread)[1, 1]))
+    if b < 0.5 and 1 - b > 5 * se:
+        hint = (
+            "it falls as exposure rises: is it P(control)? Then declare 1 − p."
+            if b < -0.5
+            else "is it the probability of the arm that was drawn (use p for treated rows, 1 − p for the others), or was it joined to the wrong rows?"
+        )
+        raise LogError(
+            f"column {name!r} (propensity) does not predict the treatment: the slope of exposure on its log-odds is {b:.2f} ± {se:.2f}, must be 1 for P(treated); {hint} "
+            "Leave propensity= out to have it estimated."
+        )
+
+
+def infer_numbers(frame: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
+    """The frame with object columns that hold nothing but numbers (Decimal, mixed, 0/1 objects) as numbers."""
+    found = {}
+    for name in names:
+        kind = pd.api.types.infer_dtype(frame[name], skipna=True) if frame[name].dtype == object else ""
+        if kind in ("integer", "floating", "decimal", "boolean", "mixed-integer-float"):
+            found[name] = frame[name].map(float, na_action="ignore").astype(np.float64)
+    return frame.assign(**found) if found else frame
 
 
 def _is_missing(value: Any) -> bool:

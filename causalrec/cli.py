@@ -79,6 +79,8 @@ def report(
     position: Column = None,
     time: Columns = None,
     weight: Column = None,
+    instrument: Column = None,
+    negative_control: Columns = None,
     treated: Annotated[str | None, typer.Option(metavar="LEVEL", help="Which level is treated.")] = None,
     estimand: Annotated[str | None, typer.Option(help="ate, att or ato.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Every draw follows from it.")] = None,
@@ -93,7 +95,7 @@ def report(
     flags = dict(
         log=log, treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item,
         modifier=modifier, confounder=confounder, propensity=propensity, score=score, position=position,
-        time=time, weight=weight, treated=treated, estimand=estimand, seed=seed, output=output, refute=refute,
+        time=time, weight=weight, instrument=instrument, negative_control=negative_control, treated=treated, estimand=estimand, seed=seed, output=output, refute=refute,
     )  # fmt: skip
     chosen = merge(read_settings(config) if config else {}, flags)
     _analyse(chosen.read(), chosen.output, chosen.estimand, chosen.refute, chosen.seed, as_json=as_json)

@@ -176,10 +176,12 @@ class ImpressionLog(Displayable):
     def shared_units(self, other: ImpressionLog) -> int:
         """How many units of another log are units of this one: by label, or by row where no unit is declared."""
         if self.roles.unit and other.roles.unit:
-            return len(set(self.unit_labels) & set(other.unit_labels))
-        if self.origin is None or other.origin is None or self.origin[0] is not other.origin[0]:
-            return 0
-        return len(np.intersect1d(self.origin[1], other.origin[1]))
+            return len(set(map(str, self.unit_labels)) & set(map(str, other.unit_labels)))
+        if self.origin is not None and other.origin is not None and self.origin[0] is other.origin[0]:
+            return len(np.intersect1d(self.origin[1], other.origin[1]))
+        mine, others = np.unique(self.row_hash), np.unique(other.row_hash)
+        distinct = len(others) > len(other) / 2  # rows that can be told apart by what they say
+        return int(np.isin(other.row_hash, mine).sum()) if distinct else 0
 
     def split(
         self, test_size: float = 0.3, random_state: int | np.random.Generator | None = None
@@ -347,6 +349,17 @@ def read_log(
     require_columns(frame, roles.as_dict())
     if len(frame) == 0:
         raise LogError("the table has no rows.")
+    numeric = (
+        "outcome",
+        "modifiers",
+        "confounders",
+        "propensity",
+        "score",
+        "weight",
+        "instrument",
+        "negative_controls",
+    )
+    frame = _values.infer_numbers(frame, tuple(n for role in numeric for n in getattr(roles, role)))
     level = _values.treated_level(frame[roles.treatment[0]], treated)
     _values.check_columns(frame, roles.as_dict())
     log = ImpressionLog(
@@ -354,7 +367,9 @@ def read_log(
     )
     _check_arms(log)
     if log.logged_propensity is not None:
-        _values.check_logged_propensity(log.logged_propensity, log.treatment, log.units, roles.propensity[0])
+        known = (log.logged_propensity, log.treatment, log.units, roles.propensity[0])
+        _values.check_logged_propensity(*known)
+        _values.check_propensity_slope(*known)
     return log
 
 
@@ -370,7 +385,7 @@ def _check_arms(log: ImpressionLog) -> None:
             f"column {outcome!r} (outcome) is {log.outcome[0]:g} in every row: there is nothing to explain."
         )
     for arm, word in ((1.0, "treated"), (0.0, "control")):
-        here = log.treatment == arm
+        here = (log.treatment == arm) & (True if log.weights is None else log.weights > 0)
         count = int(here.sum())
         if count < MIN_ARM:
             raise LogError(

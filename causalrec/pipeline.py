@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import causalrec as cr
-from causalrec.errors import CausalRecWarning, OutputError
+from causalrec.errors import CausalRecWarning, OutputError, OverlapError
 
 TEST_SIZE = 0.3
 WIDTH = 110
@@ -22,6 +22,7 @@ OF_FIT = (
     "estimand", "effect", "std_error", "ci_lower", "ci_upper", "p_value", "naive_effect",
     "n", "n_units", "ess",
 )  # fmt: skip
+OF_ESTIMATE = ("value", "std_error", "ci_lower", "ci_upper", "p_value")
 OF_CURVE = ("qini", "qini_ci", "autoc", "autoc_ci")
 OF_CHECK = ("name", "passed", "statistic", "p_value", "message")
 Say = Callable[[str], None]
@@ -40,8 +41,8 @@ class Analysis:
         On the whole log: the effect and what the checks are about.
     checks : Checks or None
         None if the checks were left out.
-    curve : UpliftCurve
-        Uplift on held-out users, from nuisances fitted on the others.
+    curve : UpliftCurve or None
+        Uplift on held-out users, from nuisances fitted on the others; None where overlap does not allow it.
     output : Path
         Where the report is.
     warnings : tuple of str
@@ -106,10 +107,20 @@ def analyse(
                 checks = cr.refute(fit, random_state=seed)
         with clock("for whom? (uplift on held-out users)"):
             train, test = log.split(test_size=TEST_SIZE, random_state=seed)
-            curve = cr.uplift(cr.estimate(train, plan, random_state=seed), test)
+            curve = _curve(cr.estimate(train, plan, estimand=estimand, random_state=seed), test, say)
         with clock(f"the report ({output})"):
             cr.report(plan, fit, checks, curve).save(output)
     return Analysis(log, plan, fit, checks, curve, output, tuple(heard), tuple(clock.seconds))
+
+
+def _curve(fit: Any, test: Any, say: Say) -> Any:
+    """The uplift curve, or None where the arms overlap too little for the scores of an ATE."""
+    try:
+        fit.under("ate")
+    except OverlapError as error:
+        say(f"no uplift curve: {error}")
+        return None
+    return cr.uplift(fit, test)
 
 
 def check_writable(path: Path) -> Path:
@@ -192,7 +203,9 @@ def findings(analysis: Analysis, truth: float | None = None) -> dict[str, Any]:
                 "notes": plan.notes,
             },
             "checks": checks,
-            "uplift": {name: getattr(curve, name) for name in OF_CURVE},
+            "uplift": curve and {name: getattr(curve, name) for name in OF_CURVE},
+            "by_item": fit.by_item and {name: getattr(fit.by_item, name) for name in OF_ESTIMATE},
+            "caveats": fit.analysis.caveats,
             "warnings": analysis.warnings,
             "seconds": dict(analysis.seconds),
             "report": str(analysis.output),
@@ -231,6 +244,7 @@ def in_short(found: dict[str, Any]) -> str:
         inside = found["ci_lower"] <= found["truth"] <= found["ci_upper"]
         where = "inside" if inside else "outside"
         lines.append(("the truth (simulated log)", f"{found['truth']:+.4f}   {where} the interval"))
+    lines += [("caveat" if i == 0 else "", line) for i, line in enumerate(found["caveats"])]
     lines += [("check" if i == 0 else "", line) for i, line in enumerate(_verdicts(found["checks"]))]
     lines.append(("report", found["report"]))
     width = max(len(name) for name, _ in lines)

@@ -124,7 +124,7 @@ def cluster_variance(influence: Floats, clusters: Ints) -> tuple[float, int]:
     V = G / (G − 1) · n⁻² · Σ_g (Σ_{i in g} φ_i)².  Liang & Zeger (1986). Returns (V, G).
     """
     sums = np.bincount(clusters, influence)
-    present = int((np.bincount(clusters) > 0).sum())
+    present = int((np.bincount(clusters, np.abs(influence)) > 0).sum())
     return float((sums**2).sum()) / len(influence) ** 2 * present / max(present - 1, 1), present
 
 
@@ -147,13 +147,17 @@ def clustered_ratio(
     items: Ints | None = None,
     weights: Floats | None = None,
     alpha: float = 0.05,
+    at_most: int | None = None,
 ) -> Estimate:
-    """Estimate θ = Σ a / Σ b with a t interval on G − 1 degrees of freedom, clustered by unit (and item, if given)."""
+    """Estimate θ = Σ a / Σ b with a t interval on G − 1 degrees of freedom, clustered by unit (and item, if given).
+
+    `at_most` bounds G, for instance by the number of users in the smaller arm.
+    """
     from scipy.stats import t as student
 
     theta, phi = ratio_influence(*pair, weights)
     variance, g = cluster_variance(phi, units) if items is None else two_way_variance(phi, units, items)
-    se, df = float(np.sqrt(variance)), max(g - 1, 1)
+    se, df = float(np.sqrt(variance)), max(min(g, at_most or g) - 1, 1)
     half = float(student.ppf(1 - alpha / 2, df)) * se
     p = float(2 * student.sf(abs(theta) / se, df)) if se > 0 else float("nan")
     return Estimate(theta, se, theta - half, theta + half, p, g, phi)

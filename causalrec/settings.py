@@ -12,9 +12,11 @@ from causalrec._checks import check_choice, check_scalar, did_you_mean
 from causalrec.errors import ArgumentError
 
 ESTIMANDS = ("ate", "att", "ato")
-NAMES = ("treatment", "outcome", "history", "unit", "item", "propensity", "score", "position", "weight")
-LISTS = ("text", "modifier", "confounder", "time")
-PLURAL = {"modifier": "modifiers", "confounder": "confounders"}
+NAMES = (
+    "treatment", "outcome", "history", "unit", "item", "propensity", "score", "position", "weight", "instrument",
+)  # fmt: skip
+LISTS = ("text", "modifier", "confounder", "time", "negative_control")
+PLURAL = {"modifier": "modifiers", "confounder": "confounders", "negative_control": "negative_controls"}
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Settings:
     position: str | None = None
     time: tuple[str, ...] = ()
     weight: str | None = None
+    instrument: str | None = None
+    negative_control: tuple[str, ...] = ()
     treated: Any = None
     estimand: str = "ate"
     seed: int = 0

@@ -11,6 +11,7 @@ import pandas as pd
 
 from causalrec.check.refuters import CheckRecord
 from causalrec.estimate import Fit
+from causalrec.estimate.overlap import balancing_weights
 from causalrec.log import ImpressionLog
 
 F64 = npt.NDArray[np.float64]
@@ -25,12 +26,12 @@ def balance(fit: Fit) -> tuple[tuple[dict[str, Any], ...], CheckRecord]:
     without a role, and the length of each text in words and letters; none of them was used in the fit.
     """
     t = fit.log.treatment
-    e = fit.analysis.settings.clip.apply(fit.nuisances.propensity)
-    w = np.where(t == 1, 1 / e, 1 / (1 - e))
-    columns = held_back(fit.log)
+    base = np.ones_like(t) if fit.log.weights is None else fit.log.weights
+    settings = fit.analysis.settings
+    w = base * balancing_weights(t, fit.nuisances.propensity, settings.clip, settings.estimand)
     rows: tuple[dict[str, Any], ...] = tuple(
-        {"column": name, "before": smd(x, t, np.ones_like(t)), "after": smd(x, t, w)}
-        for name, x in columns.items()
+        {"column": name, "before": smd(x, t, base), "after": smd(x, t, w)}
+        for name, x in held_back(fit.log).items()
     )
     if not rows:
         return (), CheckRecord(
@@ -41,14 +42,15 @@ def balance(fit: Fit) -> tuple[tuple[dict[str, Any], ...], CheckRecord]:
             "No column was held back from the fit, so that balance cannot be checked on one.",
         )
     worst = max(rows, key=lambda r: abs(r["after"]))
-    ok = abs(worst["after"]) < LIMIT
+    by_chance = 3 * float(np.sqrt(1 / fit.overlap.ess_treated + 1 / fit.overlap.ess_control))
+    ok = abs(worst["after"]) < max(LIMIT, by_chance)
     before = max(abs(r["before"]) for r in rows)
     message = (
         f"On {len(rows)} held-back columns the largest difference between the arms is {before:.2f} standard deviations before and "
         f"{abs(worst['after']):.2f} after weighting ({worst['column']})"
     )
     tail = (
-        ", below 0.1."
+        ", no more than chance or 0.1."
         if ok
         else ": above 0.1. If that column was fixed before the exposure, declare it as a confounder."
     )

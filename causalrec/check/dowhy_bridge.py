@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from causalrec.estimate.analysis import Settings
     from causalrec.nuisance import NuisanceRecipe
 
-UNIT = "unit_code"
+UNIT, WEIGHT, LOGGED = "unit_code", "row_weight", "logged_p"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,10 @@ def to_dowhy(fit: Fit) -> DowhyView:
     treatment, outcome = log.roles.treatment[0], log.roles.outcome[0]
     names = {str(c.name): f"x{j}_{_plain(str(c.name))}" for j, c in enumerate(inputs.covariates)}
     data = pd.DataFrame({treatment: inputs.t.astype(int), outcome: inputs.y, UNIT: inputs.units})
+    if inputs.weights is not None:
+        data[WEIGHT] = inputs.weights
+    if inputs.logged is not None:
+        data[LOGGED] = inputs.logged
     blocks: dict[str, Block] = {}
     for covariate in inputs.covariates:
         name = names[str(covariate.name)]
@@ -68,8 +72,12 @@ def to_dowhy(fit: Fit) -> DowhyView:
         backdoor_adjustment=BackdoorAdjustment.BACKDOOR_MAX,
     )
     estimand.set_identifier_method("backdoor")
+    in_propensity = inputs.propensity_names
+    kept_out = frozenset(
+        new for old, new in names.items() if in_propensity is not None and old not in in_propensity
+    )
     estimator = _estimator(
-        estimand, blocks, fit.analysis.settings, fit.nuisances.recipe, fit.seed, treatment, outcome
+        estimand, blocks, kept_out, fit.analysis.settings, fit.nuisances.recipe, fit.seed, treatment, outcome
     )
     estimator._set_effect_modifiers(data, [])
     estimate = CausalEstimate(
@@ -94,6 +102,7 @@ def _plain(name: str) -> str:
 def _estimator(
     estimand: Any,
     blocks: dict[str, Block],
+    kept_out: frozenset[str],
     settings: Settings,
     recipe: NuisanceRecipe,
     seed: int,
@@ -116,7 +125,7 @@ def _estimator(
         def fit(self, data: pd.DataFrame, effect_modifier_names: list[str] | None = None) -> Any:
             self._set_effect_modifiers(data, [])
             self._treatment = self._target_estimand.treatment_variable
-            self._value = _effect(data, self._target_estimand, blocks, settings, recipe, seed)
+            self._value = _effect(data, self._target_estimand, blocks, kept_out, settings, recipe, seed)
             return self
 
         def estimate_effect(
@@ -146,20 +155,29 @@ def _effect(
     data: pd.DataFrame,
     estimand: Any,
     blocks: dict[str, Block],
+    kept_out: frozenset[str],
     settings: Settings,
     recipe: NuisanceRecipe,
     seed: int,
 ) -> float:
+    """Causalrec's effect on DoWhy's perturbed table; `kept_out` are columns that the propensity does without."""
     covariates: list[Block | pd.Series] = []
     adjusted = set(estimand.get_adjustment_set())  # in the order of the columns, along which folds are drawn
     for name in (str(c) for c in data.columns if c in adjusted):
         column = data[name].reset_index(drop=True)
-        covariates.append(
-            replace(blocks[name], codes=column.to_numpy(dtype=np.int64)) if name in blocks else column
-        )
-    units = pd.factorize(data[UNIT])[0].astype(np.int64)
-    t = data[estimand.treatment_variable[0]].to_numpy(dtype=np.float64)
-    y = np.ravel(data[estimand.outcome_variable[0]].to_numpy(dtype=np.float64))
-    return analyse(
-        Inputs(t, y, covariates, units), settings, recipe, np.random.default_rng(seed)
-    ).effect.value
+        if name in blocks:
+            covariates.append(replace(blocks[name], name=name, codes=column.to_numpy(dtype=np.int64)))
+        else:
+            covariates.append(column)
+    names = tuple(str(c.name) for c in covariates)
+    inputs = Inputs(
+        data[estimand.treatment_variable[0]].to_numpy(dtype=np.float64),
+        np.ravel(data[estimand.outcome_variable[0]].to_numpy(dtype=np.float64)),
+        covariates,
+        pd.factorize(data[UNIT])[0].astype(np.int64),
+        weights=data[WEIGHT].to_numpy(dtype=np.float64) if WEIGHT in data else None,
+        logged=data[LOGGED].to_numpy(dtype=np.float64) if LOGGED in data else None,
+        propensity_names=tuple(name for name in names if name not in kept_out),
+        outcome_names=names,
+    )
+    return analyse(inputs, settings, recipe, np.random.default_rng(seed)).effect.value

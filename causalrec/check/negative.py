@@ -8,6 +8,7 @@ import numpy as np
 
 from causalrec import scores
 from causalrec.check.refuters import CheckRecord
+from causalrec.errors import EstimationError
 from causalrec.estimate import Fit
 from causalrec.nuisance import fit_nuisances
 
@@ -18,7 +19,10 @@ def negative_controls(fit: Fit) -> tuple[CheckRecord, ...]:
     Lipsitch, Tchetgen Tchetgen & Cohen (2010).
     """
     names = fit.log.roles.negative_controls
-    estimates = [_effect_on(fit, name) for name in names]
+    tried = {name: _effect_on(fit, name) for name in names}
+    refused = tuple(r for r in tried.values() if isinstance(r, CheckRecord))
+    names = tuple(name for name, r in tried.items() if not isinstance(r, CheckRecord))
+    estimates = [r for r in tried.values() if not isinstance(r, CheckRecord)]
     p_values = [e.p_value for e in estimates]
     order = np.argsort(p_values)
     adjusted = np.empty(len(names))
@@ -26,16 +30,24 @@ def negative_controls(fit: Fit) -> tuple[CheckRecord, ...]:
     for rank, j in enumerate(order):
         running = max(running, min(1.0, p_values[j] * (len(names) - rank)))
         adjusted[j] = running
-    return tuple(_record(name, e, float(p)) for name, e, p in zip(names, estimates, adjusted, strict=True))
+    return (
+        *(_record(name, e, float(p)) for name, e, p in zip(names, estimates, adjusted, strict=True)),
+        *refused,
+    )
 
 
-def _effect_on(fit: Fit, name: str) -> scores.Estimate:
+def _effect_on(fit: Fit, name: str) -> scores.Estimate | CheckRecord:
+    """The effect on one control, or a record that says why there is none."""
     a = fit.analysis
     y = fit.log.frame[name].to_numpy(dtype=np.float64)
     problem = replace(
         a.nuisances.problem, y=y, binary=bool(np.isin(y, (0.0, 1.0)).all()), logged=a.nuisances.propensity
     )
-    nu = fit_nuisances(problem, a.nuisances.recipe)
+    try:
+        nu = fit_nuisances(problem, a.nuisances.recipe)
+    except EstimationError as error:
+        said = f"{name!r} varies too little to serve as a negative control: {error}"
+        return CheckRecord(f"negative_control:{name}", None, float("nan"), None, said)
     pair = a.settings.score(a.inputs.t, y, (nu.propensity, nu.outcome_0, nu.outcome_1))
     return scores.clustered_ratio(pair, a.inputs.units, None, a.inputs.weights)
 

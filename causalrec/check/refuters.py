@@ -21,7 +21,6 @@ from causalrec.nuisance.batch import TARGETS, Target
 F64 = npt.NDArray[np.float64]
 CELLS = 3_000_000
 """Rows × repetitions × folds that are refitted at once."""
-OUTCOMES: tuple[Target, ...] = ("outcome_0", "outcome_1")
 Tick = Callable[[int], None]
 
 
@@ -59,6 +58,8 @@ class Perturbation:
         A further covariate.
     truth : (R,)
         The effect that a right estimator finds, NaN where it is that of the log.
+    logged : (n, R) or None
+        Logged propensities that went along with the treatment.
     """
 
     t: F64
@@ -67,6 +68,7 @@ class Perturbation:
     touched: tuple[Target, ...]
     z: F64 | None
     truth: F64
+    logged: F64 | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,9 @@ def rerun(analysis: Analysis, p: Perturbation) -> Reruns:
     """Run the analysis's estimator on perturbed logs, nuisances and scores and intervals."""
     refitted = nuisance_room.refit_nuisances(analysis.nuisances, p.t, p.y, p.w, p.touched, p.z)
     found = []
+    propensity = refitted.propensity if p.logged is None else p.logged
     for r in range(p.t.shape[1]):
-        at = (refitted.propensity[:, r], refitted.outcome_0[:, r], refitted.outcome_1[:, r])
+        at = (propensity[:, r], refitted.outcome_0[:, r], refitted.outcome_1[:, r])
         pair = analysis.settings.score(p.t[:, r], p.y[:, r], at)
         theta, phi = scores.ratio_influence(*pair, p.w[:, r])
         found.append((theta, np.sqrt(scores.cluster_variance(phi, analysis.inputs.units)[0])))
@@ -131,20 +134,23 @@ def unchanged(analysis: Analysis, reps: int, rng: np.random.Generator) -> Pertur
 def placebo_treatment(analysis: Analysis, reps: int, rng: np.random.Generator) -> Perturbation:
     """Treatment shuffled between rows (between users, where a user is treated throughout or not at all): effect 0.
 
-    Where the propensity was logged, drawn anew by it, for that is what the weights assume.
+    A logged propensity goes along with its treatment, and so stays that treatment's probability.
     """
     t, y, w = _same(analysis, reps)
     units = analysis.inputs.units
     n_units = int(units.max()) + 1
-    of_unit = np.bincount(units, t[:, 0], n_units) / np.bincount(units, minlength=n_units)
+    size = np.bincount(units, minlength=n_units)
+    of_unit = np.bincount(units, t[:, 0], n_units) / size
     by_unit = bool(np.isin(of_unit, (0.0, 1.0)).all())
-    logged = analysis.nuisances.propensity if analysis.nuisances.logged else None
+    known = analysis.nuisances.problem.logged
+    logged = None if known is None else np.empty_like(t)
     for r in range(reps):
-        if logged is not None:
-            t[:, r] = (rng.random(n_units)[units] if by_unit else rng.random(len(units))) < logged
-        else:
-            t[:, r] = rng.permutation(of_unit)[units] if by_unit else rng.permutation(t[:, r])
-    return Perturbation(t, y, w, TARGETS, None, np.zeros(reps))
+        order = rng.permutation(n_units if by_unit else len(t))
+        t[:, r] = of_unit[order][units] if by_unit else t[order, r]
+        if logged is not None and known is not None:
+            mean = np.bincount(units, known, n_units) / size
+            logged[:, r] = mean[order][units] if by_unit else known[order]
+    return Perturbation(t, y, w, TARGETS, None, np.zeros(reps), logged)
 
 
 def random_common_cause(analysis: Analysis, reps: int, rng: np.random.Generator) -> Perturbation:
@@ -181,36 +187,50 @@ def _draw(analysis: Analysis, mean: F64, rng: np.random.Generator) -> F64:
     return mean + rng.permutation(analysis.inputs.y - _expected(analysis))
 
 
+def _exposed_anew(analysis: Analysis, reps: int, rng: np.random.Generator) -> F64:
+    """(n, R) treatments drawn from the fitted propensities (by user, where a user is treated throughout or not at all)."""
+    t, units = analysis.inputs.t, analysis.inputs.units
+    n_units = int(units.max()) + 1
+    size = np.bincount(units, minlength=n_units)
+    e = analysis.settings.clip.apply(analysis.nuisances.propensity)
+    if np.isin(np.bincount(units, t, n_units) / size, (0.0, 1.0)).all():
+        of_unit = np.bincount(units, e, n_units) / size
+        return (rng.random((n_units, reps)) < of_unit[:, None]).astype(np.float64)[units]
+    return (rng.random((len(t), reps)) < e[:, None]).astype(np.float64)
+
+
 def dummy_outcome(analysis: Analysis, reps: int, rng: np.random.Generator) -> Perturbation:
-    """Clicks drawn from what the words and covariates predict, the treatment doing nothing: effect 0, same confounding."""
-    t, y, w = _same(analysis, reps)
-    mean = (
-        np.clip(_expected(analysis), 1e-4, 1 - 1e-4)
-        if analysis.nuisances.problem.binary
-        else _expected(analysis)
-    )
+    """Exposure and clicks drawn from what the words and covariates predict, the treatment doing nothing: effect 0."""
+    _, y, w = _same(analysis, reps)
+    mean = _within(_expected(analysis), analysis)
     for r in range(reps):
         y[:, r] = _draw(analysis, mean, rng)
-    return Perturbation(t, y, w, OUTCOMES, None, np.zeros(reps))
+    return Perturbation(_exposed_anew(analysis, reps, rng), y, w, TARGETS, None, np.zeros(reps))
 
 
 def planted_effect(analysis: Analysis, reps: int, rng: np.random.Generator) -> Perturbation:
     """As ``dummy_outcome``, with an effect of known size planted in the treated rows."""
-    t, y, w = _same(analysis, reps)
-    binary = analysis.nuisances.problem.binary
-    base = np.clip(_expected(analysis), 1e-4, 1 - 1e-4) if binary else _expected(analysis)
+    _, y, w = _same(analysis, reps)
+    t = _exposed_anew(analysis, reps, rng)
+    base = _within(_expected(analysis), analysis)
     size = max(5 * analysis.effect.std_error, 0.25 * float(abs(base).mean()))
-    lifted = np.minimum(base + size, 1 - 1e-4) if binary else base + size
+    lifted = _within(base + size, analysis)
     weights = _population(analysis)
     truth = float((weights * (lifted - base)).sum() / weights.sum())
     for r in range(reps):
         y[:, r] = _draw(analysis, np.where(t[:, r] == 1, lifted, base), rng)
-    return Perturbation(t, y, w, OUTCOMES, None, np.full(reps, truth))
+    return Perturbation(t, y, w, TARGETS, None, np.full(reps, truth))
+
+
+def _within(mean: F64, analysis: Analysis) -> F64:
+    """Means that can be drawn from: inside (0, 1) for clicks."""
+    return np.clip(mean, 1e-4, 1 - 1e-4) if analysis.nuisances.problem.binary else mean
 
 
 def _population(analysis: Analysis) -> F64:
-    e = analysis.nuisances.propensity
-    of = {"ate": np.ones_like(e), "att": analysis.inputs.t, "ato": e * (1 - e)}
+    """(n,) weights of the rows in the estimand's population, exposure drawn from the fitted propensities."""
+    e = analysis.settings.clip.apply(analysis.nuisances.propensity)
+    of = {"ate": np.ones_like(e), "att": e, "ato": e * (1 - e)}
     return of[analysis.settings.estimand] * analysis.nuisances.problem.w
 
 

@@ -111,7 +111,9 @@ def _e_values(fit: Fit) -> tuple[float | None, float | None]:
     base = control_mean(a)
     if base <= 0:
         return None, None
-    value = e_value(max((base + fit.effect) / base, 1e-9))
+    if base + fit.effect <= 0:
+        return None, None
+    value = e_value((base + fit.effect) / base)
     if fit.ci_lower <= 0 <= fit.ci_upper:
         return value, 1.0
     near = fit.ci_lower if fit.effect > 0 else fit.ci_upper
@@ -134,15 +136,31 @@ def benchmarks(a: Analysis, scale: float) -> tuple[dict[str, Any], ...]:
     """Leave out, one at a time, the blocks and the first columns that were adjusted for, and refit."""
     problem = a.nuisances.problem
     owners = problem.outcome_design.owners
-    if len(owners) < 2:
+    if not owners:
         return ()
-    names = tuple(sorted(owners, key=lambda name: not name.partition(":")[2])[:MOST])
+    names = _strongest(a, owners)
     t, y, w = (np.repeat(v[:, None], len(names), axis=1) for v in (problem.t, problem.y, problem.w))
     short = refit_nuisances(a.nuisances, t, y, w, TARGETS, left_out=names)
     return tuple(
         _benchmark(a, name, scale, short.propensity[:, r], short.outcome_0[:, r], short.outcome_1[:, r])
         for r, name in enumerate(names)
     )
+
+
+def _strongest(a: Analysis, owners: tuple[str, ...]) -> tuple[str, ...]:
+    """The nodes whose coefficients move the fitted log-odds of exposure and outcome most, MOST of them at the most."""
+    ridge = a.nuisances.ridge
+    if ridge is None or len(owners) <= MOST:
+        return owners[:MOST]
+    weight = dict.fromkeys(owners, 0.0)
+    for target, betas in ridge.betas.items():
+        design = a.nuisances.problem.designs[target]
+        variance = design.variances(np.ones((design.n, 1), dtype=np.float32))[:, 0]
+        moved = (betas**2).mean(axis=1) * variance
+        names = [owner for part in design.parts for owner in part.owners]
+        for name, value in zip(names, moved[1:], strict=True):
+            weight[name] = weight.get(name, 0.0) + float(value)
+    return tuple(sorted(owners, key=lambda name: -weight[name])[:MOST])
 
 
 def _benchmark(a: Analysis, left_out: str, scale: float, e: F64, m0: F64, m1: F64) -> dict[str, Any]:

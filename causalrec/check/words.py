@@ -11,7 +11,7 @@ NEGLIGIBLE = 0.25
 """A shift below this share of the standard error costs less than 1 point of coverage (Φ(1.96−.25)−Φ(−1.96−.25) = .943)."""
 DONE = {
     "placebo_treatment": "With the treatment shuffled, so that it does nothing,",
-    "dummy_outcome": "With clicks drawn from the words and covariates alone, so that the treatment does nothing,",
+    "dummy_outcome": "With exposure and clicks drawn from the words and covariates, so that the treatment does nothing,",
     "planted_effect": "With an effect of {truth:+.4f} planted,",
 }
 

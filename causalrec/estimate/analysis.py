@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from causalrec import scores
 from causalrec._checks import check_choice
-from causalrec.errors import ArgumentError, EstimationError
+from causalrec.errors import ArgumentError, EstimationError, HonestyError, OverlapError
+from causalrec.estimate.caveats import caveats, units_in_smaller_arm
 from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
 from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances, Problem, fit_nuisances, learn_design
-from causalrec.nuisance.columns import Covariate
+from causalrec.nuisance.columns import Covariate, row_hash
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -58,17 +59,20 @@ class Settings:
     folds: Folds = field(default_factory=Folds)
 
     @classmethod
-    def of(cls, estimand: str, clip: Clip | None, folds: Folds | None) -> Settings:
-        """Check and fill in."""
+    def of(cls, estimand: str, clip: Clip | None, folds: Folds | None, t: F64) -> Settings:
+        """Check and fill in; the default clip is .01, or a tenth of the rarer arm's share where that is less."""
         check_choice(estimand, "estimand", ESTIMANDS)
         for value, kind, name in ((clip, Clip, "clip"), (folds, Folds, "folds")):
             if value is not None and not isinstance(value, kind):
                 raise ArgumentError(f"{name} is {value!r}; must be {kind.__name__}(...) or None.")
-        return cls(estimand, clip or Clip(), folds or Folds())
+        rarer = min(float(t.mean()), 1 - float(t.mean()))
+        return cls(estimand, clip or Clip(min(Clip().bound, rarer / 10)), folds or Folds())
 
     def score(self, t: F64, y: F64, nuisances: tuple[F64, F64, F64]) -> scores.Pair:
         """The (a, b) pair of the estimand at clipped propensities; the ATO needs no clipping."""
         e, m0, m1 = nuisances
+        if self.estimand == "att":
+            return scores.aipw_att(t, y, self.clip.apply_above(e), m0, m1)
         return scores.SCORES[self.estimand](t, y, e if self.estimand == "ato" else self.clip.apply(e), m0, m1)
 
 
@@ -101,26 +105,62 @@ def analyse(
     _check_items(inputs)
     fitted = nuisances if isinstance(nuisances, Nuisances) else fit_on(inputs, settings.folds, nuisances, rng)
     fitted.check_matches(inputs.t, inputs.y)
-    overlap = measure_overlap(inputs.t, fitted.propensity, settings.clip, inputs.weights)
-    caveats = refuse_if_hopeless(overlap, inputs, settings.estimand, fitted.logged)
-    at = (fitted.propensity, fitted.outcome_0, fitted.outcome_1)
+    if isinstance(nuisances, Nuisances):
+        _check_same_problem(inputs, fitted)
+    e, weights = fitted.propensity, inputs.weights
+    overlap = measure_overlap(inputs.t, e, settings.clip, weights, settings.estimand)
+    thin = refuse_if_hopeless(overlap, inputs, settings.estimand, fitted.logged)
+    at = (e, fitted.outcome_0, fitted.outcome_1)
     pair = settings.score(inputs.t, inputs.y, at)
+    naive = scores.difference_in_means(inputs.t, inputs.y, weights)
+    few = units_in_smaller_arm(inputs)
+    effect = scores.clustered_ratio(pair, inputs.units, None, weights, at_most=few)
+    by_item = (
+        None if inputs.items is None else scores.clustered_ratio(pair, inputs.units, inputs.items, weights)
+    )
     return Analysis(
         inputs,
         settings,
         fitted,
         pair,
-        scores.clustered_ratio(pair, inputs.units, None, inputs.weights),
-        None
-        if inputs.items is None
-        else scores.clustered_ratio(pair, inputs.units, inputs.items, inputs.weights),
-        scores.clustered_ratio(
-            scores.difference_in_means(inputs.t, inputs.y, inputs.weights), inputs.units, None, inputs.weights
-        ),
-        _share_anyway(inputs, settings, at),
+        effect,
+        by_item,
+        scores.clustered_ratio(naive, inputs.units, None, weights, at_most=few),
+        _share_anyway(inputs, settings, at, fitted.logged),
         overlap,
-        caveats,
+        (*thin, *caveats(inputs, fitted, effect, by_item)),
     )
+
+
+def _check_same_problem(inputs: Inputs, fitted: Nuisances) -> None:
+    """Raise ``HonestyError`` where fitted nuisances are those of another adjustment, unit or weighting."""
+    problem = fitted.problem
+    names = [str(c.name) for c in inputs.covariates]
+    wanted = {"propensity": inputs.propensity_names, "outcome": inputs.outcome_names}
+    held = {"propensity": problem.propensity_design, "outcome": problem.outcome_design}
+    for model, design in held.items():
+        asked = names if wanted[model] is None else wanted[model]
+        if set(asked or ()) != set(design.owners) and not (model == "propensity" and fitted.logged):
+            raise HonestyError(
+                f"these nuisances adjust for {sorted(design.owners)} in the {model} model, the plan for {sorted(asked or ())}; fit them for this plan."
+            )
+    if not np.array_equal(problem.outcome_design.row_hash, row_hash(inputs.covariates, len(inputs.t))):
+        raise HonestyError(
+            "these nuisances were fitted on other covariates (same columns, other values); fit them on this log."
+        )
+    first = np.full(int(inputs.units.max()) + 1, -1)
+    first[inputs.units] = fitted.fold
+    if (first[inputs.units] != fitted.fold).any():
+        raise HonestyError(
+            "these nuisances have rows of one unit in several folds, so that a unit's rows trained its own scores; fit them on this log."
+        )
+    weights = np.ones_like(inputs.t) if inputs.weights is None else inputs.weights / inputs.weights.mean()
+    if not np.allclose(weights, problem.w):
+        raise HonestyError("these nuisances were fitted with other row weights; fit them on this log.")
+    if (inputs.logged is None) != (problem.logged is None):
+        raise HonestyError(
+            "these nuisances and the log differ in whether the propensity was logged; fit them on this log."
+        )
 
 
 def fit_on(
@@ -133,15 +173,9 @@ def fit_on(
         )
     t, y = inputs.t, inputs.y
     design_recipe, design = learn_design(inputs.covariates, len(t))
-    every = design.owners
     of_outcome = design if inputs.outcome_names is None else design.keep(inputs.outcome_names)
-    of_propensity = (
-        of_outcome
-        if inputs.propensity_names in (None, inputs.outcome_names)
-        else design.keep(inputs.propensity_names or every)
-    )
-    if inputs.propensity_names == ():
-        of_propensity = design.keep(())
+    same = inputs.propensity_names is None or inputs.propensity_names == inputs.outcome_names
+    of_propensity = of_outcome if same else design.keep(inputs.propensity_names or ())
     strata = 2 * t + (y > y.mean())
     content = design.row_hash * np.uint64(7) + strata.astype(np.uint64) + _bits(y)
     fold = folds.assign(inputs.units, content, strata, rng)
@@ -162,13 +196,23 @@ def _bits(y: F64) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(y, dtype=np.float64).view(np.uint64) >> np.uint64(20)
 
 
-def _share_anyway(inputs: Inputs, settings: Settings, at: tuple[F64, F64, F64]) -> scores.Estimate | None:
-    """None where the outcome is not a non-negative count of something that can happen anyway."""
+def _share_anyway(
+    inputs: Inputs, settings: Settings, at: tuple[F64, F64, F64], logged: bool
+) -> scores.Estimate | None:
+    """None where the ATT has no support, or the outcome is not a count of something that can happen anyway."""
     if (inputs.y < 0).any() or (inputs.y * inputs.t).sum() == 0:
         return None
     e, m0, m1 = at
-    pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply(e), m0, m1)
-    return scores.clustered_ratio(pair, inputs.units, None, inputs.weights)
+    try:
+        refuse_if_hopeless(
+            measure_overlap(inputs.t, e, settings.clip, inputs.weights, "att"), inputs, "att", logged
+        )
+    except OverlapError:
+        return None
+    pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply_above(e), m0, m1)
+    return scores.clustered_ratio(
+        pair, inputs.units, None, inputs.weights, at_most=units_in_smaller_arm(inputs)
+    )
 
 
 def _check_items(inputs: Inputs) -> None:

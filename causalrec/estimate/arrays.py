@@ -18,7 +18,8 @@ from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
 from causalrec.estimate.bridge import default_model, fit_econml
 from causalrec.estimate.cate import cate_interval
-from causalrec.estimate.overlap import measure_overlap
+from causalrec.estimate.caveats import units_in_smaller_arm
+from causalrec.estimate.overlap import measure_overlap, refuse_if_hopeless
 from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances
 from causalrec.nuisance.columns import Covariate
 
@@ -103,8 +104,8 @@ class DoublyRobust(BaseEstimator):
         ------
         EstimationError, OverlapError, ArgumentError
         """
-        settings = Settings.of(self.estimand, self.clip, self.folds)
         inputs, x = as_inputs(Y, T, X, W, groups, items, propensity, sample_weight)
+        settings = Settings.of(self.estimand, self.clip, self.folds, inputs.t)
         rng = as_generator(self.random_state)
         seed = int(rng.integers(2**31))
         self.analysis_: Analysis = analyse(inputs, settings, self.nuisances, np.random.default_rng(seed))
@@ -161,6 +162,8 @@ class IPW(BaseEstimator):
     Attributes
     ----------
     effect_, std_error_, ci_lower_, ci_upper_, p_value_ : float
+    by_item_ : Estimate or None
+        The same with errors by group and item, where `items` are given.
     ess_ : float
         Kish's effective sample size, both arms, rows.
     scores_ : (n,)
@@ -190,16 +193,25 @@ class IPW(BaseEstimator):
         items: npt.ArrayLike | None = None,
         propensity: npt.ArrayLike | None = None,
     ) -> IPW:
-        """Fit; arguments as in ``DoublyRobust.fit``. With `propensity` nothing is estimated."""
-        settings = Settings.of("ate", self.clip, self.folds)
+        """Fit; arguments as in ``DoublyRobust.fit``. With `propensity` nothing is estimated.
+
+        Raises
+        ------
+        EstimationError, OverlapError, ArgumentError
+        """
         inputs, _ = as_inputs(Y, T, X, W, groups, items, propensity, None)
+        settings = Settings.of("ate", self.clip, self.folds, inputs.t)
         if inputs.logged is None:
             analysis = analyse(inputs, settings, self.nuisances, as_generator(self.random_state))
             e = analysis.nuisances.propensity
         else:
             e = inputs.logged
+            refuse_if_hopeless(measure_overlap(inputs.t, e, settings.clip), inputs, "ate", True)
         pair = scores.hajek(inputs.t, inputs.y, settings.clip.apply(e), inputs.y, inputs.y)
-        _store(self, scores.clustered_ratio(pair, inputs.units, inputs.items))
+        _store(self, scores.clustered_ratio(pair, inputs.units, at_most=units_in_smaller_arm(inputs)))
+        self.by_item_ = (
+            None if inputs.items is None else scores.clustered_ratio(pair, inputs.units, inputs.items)
+        )
         self.ess_ = measure_overlap(inputs.t, e, settings.clip).ess
         self.scores_ = pair[0]
         return self

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from causalrec.errors import CausalRecWarning, EstimationError
 from causalrec.estimate.analysis import Analysis
+from causalrec.estimate.caveats import units_in_smaller_arm
 from causalrec.scores import aipw_ate
 
 F64 = npt.NDArray[np.float64]
@@ -21,14 +22,15 @@ def cate_interval(
     """(lower, upper) of the model's effect at x; clustered for a linear DR model, EconML's own otherwise."""
     from scipy.stats import t as student
 
-    if type(model).__name__ == "LinearDRLearner" and getattr(model, "featurizer", None) is None:
+    plain = getattr(model, "featurizer", None) is None and getattr(model, "fit_cate_intercept", True)
+    if type(model).__name__ == "LinearDRLearner" and plain:
         basis = _with_ones(x_train, len(analysis.inputs.t))
         coefficients, covariance, g = linear_projection(analysis, basis)
         at = _with_ones(x, n)
         centre = at @ coefficients
-        half = student.ppf(1 - alpha / 2, max(g - 1, 1)) * np.sqrt(
-            np.einsum("ij,jk,ik->i", at, covariance, at)
-        )
+        half = student.ppf(
+            1 - alpha / 2, max(min(g, units_in_smaller_arm(analysis.inputs)) - 1, 1)
+        ) * np.sqrt(np.einsum("ij,jk,ik->i", at, covariance, at))
         return centre - half, centre + half
     if getattr(model, "_inference", None) is None:
         raise EstimationError(

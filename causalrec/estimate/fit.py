@@ -146,7 +146,7 @@ class Fit(Displayable):
     @property
     def model_average(self) -> float:
         """The EconML model's own average effect; overlap-weighted where the model is of the DML family."""
-        return float(np.mean(self.model.effect(self.modifiers.apply(self.log.frame))))
+        return float(np.average(self.cate(self.log), weights=self.analysis.inputs.weights))
 
     def cate(self, log: ImpressionLog) -> F64:
         """(n,) conditional effect given the modifiers, from the EconML model."""
@@ -277,8 +277,8 @@ def estimate(
         The arms do not overlap enough for the estimand.
     EstimationError, IdentificationError, ArgumentError
     """
-    settings = Settings.of(estimand, clip, folds)
     inputs = _inputs(log, plan)
+    settings = Settings.of(estimand, clip, folds, inputs.t)
     rng = as_generator(random_state)
     seed = int(rng.integers(2**31))
     analysis = analyse(inputs, settings, nuisances, np.random.default_rng(seed))

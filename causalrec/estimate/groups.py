@@ -72,12 +72,12 @@ def group_labels(column: pd.Series, bins: int) -> pd.Series:
     number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if number and column.nunique() > bins:
         cut = pd.qcut(column.astype(float), bins, duplicates="drop").reset_index(drop=True)
-        edges = pd.IntervalIndex(cut.cat.categories)
+        edges = list(cut.cat.categories)
         return cut.cat.rename_categories([_bin_label(k, edges) for k in range(len(edges))])
     return column.astype(str).astype("category").reset_index(drop=True)
 
 
-def _bin_label(k: int, bins: pd.IntervalIndex) -> str:
+def _bin_label(k: int, bins: list[pd.Interval]) -> str:
     if len(bins) == 1:
         return "all"
     if k == 0:

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalrec.errors import EstimationError
+
 F64 = npt.NDArray[np.float64]
 
 
@@ -48,9 +50,9 @@ class ModifierRecipe:
         for name, levels in self.columns:
             column = frame[name]
             if levels is None:
-                parts.append(column.to_numpy(dtype=np.float64)[:, None])
+                parts.append(_numbers(column)[:, None])
             else:
-                labels = column.astype(str).to_numpy()
+                labels = _known_labels(column, levels)
                 parts.append(
                     np.column_stack([labels == v for v in levels[1:]]).astype(np.float64)
                     if len(levels) > 1
@@ -58,3 +60,28 @@ class ModifierRecipe:
                 )
         matrix = np.hstack(parts) if parts else np.zeros((len(frame), 0))
         return matrix if matrix.shape[1] else None
+
+
+def _numbers(column: pd.Series) -> F64:
+    try:
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        raise EstimationError(
+            f"modifier {column.name!r} holds labels such as {column.iloc[0]!r} here, and numbers where the fit was made; read both logs alike."
+        ) from None
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise EstimationError(
+            f"modifier {column.name!r} is NaN or infinite in {bad:,} of {len(values):,} rows; impute it or drop these rows."
+        )
+    return values
+
+
+def _known_labels(column: pd.Series, levels: tuple[str, ...]) -> npt.NDArray[np.object_]:
+    labels = column.astype(str).to_numpy(dtype=object)
+    new = sorted(set(labels) - set(levels))
+    if new:
+        raise EstimationError(
+            f"modifier {column.name!r} has the levels {new[:5]}, which the fit has not seen; it knows {list(levels)[:20]}. Leave these rows out, or fit on a log that has them."
+        )
+    return labels

@@ -62,22 +62,39 @@ class Overlap:
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-def measure_overlap(t: F64, propensity: F64, clip: Clip, weights: F64 | None = None) -> Overlap:
-    """Measure overlap from out-of-fold propensities, (n,)."""
+def measure_overlap(
+    t: F64, propensity: F64, clip: Clip, weights: F64 | None = None, estimand: str = "ate"
+) -> Overlap:
+    """Measure overlap from out-of-fold propensities, (n,), by the weights of the estimand."""
     w = np.ones_like(t) if weights is None else weights
-    e = clip.apply(propensity)
-    arms = [w[t == 1] / e[t == 1], w[t == 0] / (1 - e[t == 0])]
+    balancing = w * balancing_weights(t, propensity, clip, estimand)
+    arms = [balancing[t == arm] for arm in (1, 0)]
+    counted = (w > 0) & ((propensity > 1 - clip.bound) | ((propensity < clip.bound) & (estimand == "ate")))
     return Overlap(
         tuple(float(q) for q in np.quantile(propensity, QUANTILES)),
         auc(propensity, t),
         scores.ess(arms[0]),
         scores.ess(arms[1]),
-        len(arms[0]),
-        len(arms[1]),
+        int((arms[0] > 0).sum()),
+        int((arms[1] > 0).sum()),
         float(max(a.max() / a.sum() for a in arms)),
-        clip.share(propensity),
+        0.0 if estimand == "ato" else float(counted.sum() / (w > 0).sum()),
         float(((propensity < 0.05) | (propensity > 0.95)).mean()),
     )
+
+
+def balancing_weights(t: F64, propensity: F64, clip: Clip, estimand: str) -> F64:
+    """(n,) weights under which both arms stand for the estimand's population.
+
+    ATE: 1/e and 1/(1 − e); ATT: 1 and e/(1 − e); ATO: 1 − e and e. Li, Morgan & Zaslavsky (2018), table 1.
+    """
+    if estimand == "ato":
+        return np.where(t == 1, 1 - propensity, propensity)
+    if estimand == "att":
+        e = clip.apply_above(propensity)
+        return np.where(t == 1, 1.0, e / (1 - e))
+    e = clip.apply(propensity)
+    return np.where(t == 1, 1 / e, 1 / (1 - e))
 
 
 def refuse_if_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: bool) -> tuple[str, ...]:
@@ -106,14 +123,10 @@ def refuse_if_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: 
 
 
 def _why_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: bool) -> str:
-    for covariate in inputs.covariates:
-        if (
-            not logged
-            and isinstance(covariate, Block)
-            and covariate.kind == "text"
-            and _decides(covariate, inputs.t)
-        ):
-            return f"the treatment is a function of the text ({covariate.name}): no text that was shown repeatedly was ever in both arms."
+    texts = [c for c in inputs.covariates if isinstance(c, Block) and c.kind == "text"]
+    if texts and not logged and _decide(texts, inputs.t):
+        names = " and ".join(t.name for t in texts)
+        return f"the treatment is a function of the text ({names}): no text that was shown repeatedly was ever in both arms."
     if overlap.auc > MAX_AUC:
         return f"what is adjusted for predicts the treatment almost perfectly (held-out AUC {overlap.auc:.3f} > {MAX_AUC}), as when the treatment is a function of the text."
     if overlap.share_clipped > MAX_CLIPPED:
@@ -130,10 +143,17 @@ def _why_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: bool)
     return ""
 
 
-def _decides(block: Block, t: F64) -> bool:
-    """True if texts repeat and hardly any of them is ever in both arms."""
-    count = np.bincount(block.codes)
-    treated = np.bincount(block.codes, t)
+def _decide(texts: list[Block], t: F64) -> bool:
+    """True if texts (alone, or all columns of a row together) repeat and hardly any is ever in both arms."""
+    together = np.zeros(len(t), dtype=np.int64)
+    for block in texts:
+        together = np.unique(together * (int(block.codes.max()) + 1) + block.codes, return_inverse=True)[1]
+    return any(_decides(codes, t) for codes in (*(b.codes for b in texts), together))
+
+
+def _decides(codes: npt.NDArray[np.int64], t: F64) -> bool:
+    count = np.bincount(codes)
+    treated = np.bincount(codes, t)
     again = count >= 2
     rows = count[again].sum()
     if rows < 100 or again.sum() < 20:

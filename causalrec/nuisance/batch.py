@@ -16,7 +16,7 @@ import numpy.typing as npt
 from causalrec.nuisance.design import Design, PrivateColumn
 from causalrec.nuisance.options import RidgeLogistic
 from causalrec.nuisance.parallel import in_threads
-from causalrec.nuisance.ridge import TOLERANCE, Preconditioner, Problems, solve
+from causalrec.nuisance.ridge import TOLERANCE, Preconditioner, Problems, intercepts, solve
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -167,9 +167,13 @@ class Batch:
             _ = self.designs[tasks[group[0]].target].gram  # once, before the threads
             jobs += [group[a : a + size] for a in range(0, len(group), size)]
 
+        def factor(i: int) -> None:
+            self._factor(tasks[i], data, None if start is None else start[:, [i]], alike)
+
         def run(some: list[int]) -> F64:
             return self._fit([tasks[i] for i in some], data, None if start is None else start[:, some], alike)
 
+        in_threads(factor, self._first_of_each_family(tasks, data, alike))
         found: dict[int, F64] = {}
         for some, betas in zip(jobs, in_threads(run, jobs), strict=True):
             found.update({i: betas[:, j] for j, i in enumerate(some)})
@@ -179,7 +183,30 @@ class Batch:
         design = self.designs[tasks[0].target]
         return design if data.z is None else PrivateColumn(design, data.z[:, [t.rep for t in tasks]])
 
-    def _fit(self, tasks: list[Task], data: Data, start: F64 | None, alike: bool) -> F64:
+    def _family(self, task: Task, data: Data, alike: bool) -> int:
+        left_out = None if data.left_out is None else data.left_out[task.rep]
+        key = (task.target, task.variances, task.out if alike else (), left_out)
+        return self._families.setdefault(key, len(self._families))
+
+    def _shared(self, task: Task, data: Data, alike: bool) -> Preconditioner:
+        key = (id(self.designs[task.target]), data.z is None, alike)
+        return self._preconditioners.setdefault(key, Preconditioner(exact=alike))
+
+    def _first_of_each_family(self, tasks: list[Task], data: Data, alike: bool) -> list[int]:
+        """Tasks whose family has no factor yet, one a family: chosen here, not by the thread that comes first."""
+        first: dict[tuple[int, int], int] = {}
+        for i, task in enumerate(tasks):
+            family, shared = self._family(task, data, alike), self._shared(task, data, alike)
+            if family not in shared.factors:
+                first.setdefault((id(shared), family), i)
+        return list(first.values())
+
+    def _factor(self, task: Task, data: Data, start: F64 | None, alike: bool) -> None:
+        x, problems = self._operator([task], data), self._problems([task], data, alike)
+        beta = intercepts(problems, x.p) if start is None else start
+        self._shared(task, data, alike).prepare(x, problems, beta)
+
+    def _problems(self, tasks: list[Task], data: Data, alike: bool) -> Problems:
         reps = [t.rep for t in tasks]
         w = data.w[:, reps].copy()
         y = np.empty_like(w)
@@ -195,15 +222,12 @@ class Batch:
         penalty = np.column_stack([self.penalty(t, name) for t, name in zip(tasks, without, strict=True)])
         if data.z is not None:
             penalty = np.vstack([penalty, [self.learners[t.target].light for t in tasks]])
-        families = [
-            (t.target, t.variances, t.out if alike else (), name)
-            for t, name in zip(tasks, without, strict=True)
-        ]
-        family = np.array([self._families.setdefault(f, len(self._families)) for f in families])
-        problems = Problems(y, w, penalty, np.array([self.logistic[t.target] for t in tasks]), family)
-        key = (id(self.designs[tasks[0].target]), data.z is None, alike)
-        shared = self._preconditioners.setdefault(key, Preconditioner(exact=alike))
-        return solve(self._operator(tasks, data), problems, start, shared, NEAR if alike else TOLERANCE)
+        family = np.array([self._family(t, data, alike) for t in tasks])
+        return Problems(y, w, penalty, np.array([self.logistic[t.target] for t in tasks]), family)
+
+    def _fit(self, tasks: list[Task], data: Data, start: F64 | None, alike: bool) -> F64:
+        shared, near = self._shared(tasks[0], data, alike), NEAR if alike else TOLERANCE
+        return solve(self._operator(tasks, data), self._problems(tasks, data, alike), start, shared, near)
 
     def predict(self, tasks: list[Task], betas: tuple[F64, ...], data: Data) -> F64:
         """Linear predictors in all rows, (n, len(tasks)) float64. The tasks are of one design."""

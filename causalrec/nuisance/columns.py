@@ -48,23 +48,32 @@ class _LevelsRecipe:
         """One column a level; a level that was not seen is a row of zeros."""
         codes = pd.Categorical(column.astype(str), categories=list(self.levels)).codes.astype(np.int64)
         eye = np.vstack([np.eye(len(self.levels)), np.zeros((1, len(self.levels)))]).astype(np.float32)
+        shrinkage: Shrinkage = "light" if len(self.levels) <= WIDE else "chosen"
         return Part(
-            (self.name,) * len(self.levels), eye, np.where(codes < 0, len(self.levels), codes), "light"
+            (self.name,) * len(self.levels), eye, np.where(codes < 0, len(self.levels), codes), shrinkage
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _NumberRecipe:
-    """x, and (x − k)₊ at the quintiles k: piecewise linear, standardised."""
+    """x, and (x − k)₊ at the quintiles k: piecewise linear, standardised.
+
+    x is first measured in quartile ranges from its median and held within ±10 of them, so that a sentinel such as
+    −999 or one absurd cell cannot decide the scale of the column and so switch its adjustment off.
+    """
 
     name: str
+    middle: float
+    spread: float
     knots: npt.NDArray[np.float64]
     centre: npt.NDArray[np.float64]
     scale: npt.NDArray[np.float64]
     wide: bool
 
     def part(self, column: pd.Series) -> Part:
-        values = (_hinges(_numbers(column), self.knots) - self.centre) / self.scale
+        values = (
+            _hinges(_held(_numbers(column), self.middle, self.spread), self.knots) - self.centre
+        ) / self.scale
         return Part(
             (self.name,) * values.shape[1],
             values.astype(np.float32),
@@ -93,7 +102,7 @@ class DesignRecipe:
     def apply(self, covariates: Sequence[Covariate], n: int) -> Design:
         """The design of these covariates, (n,) each, which come in the order of ``names``."""
         parts = [r.part(c) for r, c in zip(self.recipes, covariates, strict=True)]  # type: ignore[arg-type]
-        return Design(_numbers_together(parts), n, _row_hash(covariates, n))
+        return Design(_numbers_together(parts), n, row_hash(covariates, n))
 
 
 def learn_design(covariates: Sequence[Covariate], n: int) -> tuple[DesignRecipe, Design]:
@@ -117,14 +126,17 @@ def _learn(covariate: Covariate, wide: bool) -> _BlockRecipe | _LevelsRecipe | _
     name = str(covariate.name)
     if not _is_number(covariate):
         return _LevelsRecipe(name, tuple(sorted(covariate.astype(str).unique())))
-    x = _numbers(covariate)
+    middle, spread = robust_scale(_numbers(covariate))
+    x = _held(_numbers(covariate), middle, spread)
     inner = np.empty(0)
     if not wide and len(np.unique(x)) > 2 * len(KNOTS):
         inner = np.unique(np.quantile(x, KNOTS))
         inner = inner[(inner > x.min()) & (inner < x.max())]
     basis = _hinges(x, inner)
     scale = basis.std(axis=0)
-    return _NumberRecipe(name, inner, basis.mean(axis=0), np.where(scale > 0, scale, 1.0), wide)
+    return _NumberRecipe(
+        name, middle, spread, inner, basis.mean(axis=0), np.where(scale > 0, scale, 1.0), wide
+    )
 
 
 def _numbers_together(parts: list[Part]) -> tuple[Part, ...]:
@@ -135,6 +147,23 @@ def _numbers_together(parts: list[Part]) -> tuple[Part, ...]:
         owners = tuple(o for p in plain for o in p.owners)
         rest.append(Part(owners, np.hstack([p.values for p in plain]), None, plain[0].shrinkage))
     return tuple(rest)
+
+
+FAR = 10.0
+"""Normal-consistent quartile ranges from the median at which a number is held."""
+
+
+def robust_scale(x: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Median, and quartile range / 1.349 (mean absolute deviation where half of the values are one; 1 for a constant)."""
+    low, middle, high = np.quantile(x, (0.25, 0.5, 0.75))
+    spread = float((high - low) / 1.349)
+    if not spread > 0:
+        spread = float(np.abs(np.clip(x, *np.quantile(x, (0.001, 0.999))) - middle).mean() * 1.2533)
+    return float(middle), spread if 0 < spread < np.inf else 1.0
+
+
+def _held(x: npt.NDArray[np.float64], middle: float, spread: float) -> npt.NDArray[np.float64]:
+    return np.clip((x - middle) / spread, -FAR, FAR)
 
 
 def _hinges(x: npt.NDArray[np.float64], knots: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -149,7 +178,8 @@ def _is_number(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
 
 
-def _row_hash(covariates: Sequence[Covariate], n: int) -> npt.NDArray[np.uint64]:
+def row_hash(covariates: Sequence[Covariate], n: int) -> npt.NDArray[np.uint64]:
+    """(n,) hash of what each row says in its covariates, whatever its place."""
     total = np.zeros(n, dtype=np.uint64)
     for c in covariates:
         if isinstance(c, Block):

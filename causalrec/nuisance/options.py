@@ -35,6 +35,10 @@ class Clip:
         """The clipped propensities, (n,)."""
         return np.clip(e, self.bound, 1 - self.bound)
 
+    def apply_above(self, e: F64) -> F64:
+        """Clipped from above only: the ATT divides by 1 − e, and never by e."""
+        return np.minimum(e, 1 - self.bound)
+
     def share(self, e: F64) -> float:
         """Share of rows that are clipped."""
         return float(((e < self.bound) | (e > 1 - self.bound)).mean())

@@ -8,7 +8,6 @@ that are preconditioned with the (unweighted) Gram matrix; columns drop out as t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -88,14 +87,9 @@ class Preconditioner:
 
     exact: bool = False
     factors: dict[int, tuple[F64, bool]] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock, repr=False)
 
     def prepare(self, x: Operator, problems: Problems, start: F64) -> None:
         """Factor what is not factored yet."""
-        with self.lock:
-            self._prepare(x, problems, start)
-
-    def _prepare(self, x: Operator, problems: Problems, start: F64) -> None:
         for f in np.unique(problems.family):
             if int(f) in self.factors:
                 continue
@@ -148,7 +142,7 @@ def solve(
         Nats by which the summed loss may exceed its minimum.
     """
     m = preconditioner or Preconditioner()
-    beta = _intercepts(problems, x.p) if start is None else start.astype(np.float64)
+    beta = intercepts(problems, x.p) if start is None else start.astype(np.float64)
     m.prepare(x, problems, beta)
     before, last = beta.copy(), np.full(beta.shape[1], np.inf)
     active = np.arange(beta.shape[1])
@@ -169,7 +163,7 @@ def solve(
         step = _conjugate_gradients(xa, curvature, here.penalty, gradient, m, here.family)
         lost = np.flatnonzero(~np.isfinite(step).all(axis=0))  # no curvature is left here: begin again
         if len(lost):
-            step[:, lost] = beta[:, active[lost]] - _intercepts(here.at(lost), x.p)
+            step[:, lost] = beta[:, active[lost]] - intercepts(here.at(lost), x.p)
             last[active[lost]] = np.inf
         beta[:, active] -= step
         decrement = (step * gradient).sum(axis=0)
@@ -180,7 +174,8 @@ def solve(
     return beta
 
 
-def _intercepts(problems: Problems, p: int) -> F64:
+def intercepts(problems: Problems, p: int) -> F64:
+    """(p, k) coefficients of the intercept-only solutions."""
     beta = np.zeros((p, problems.y.shape[1]))
     total = problems.w.sum(axis=0, dtype=np.float64)
     mean = (problems.w * problems.y).sum(axis=0, dtype=np.float64) / np.maximum(total, 1e-12)
