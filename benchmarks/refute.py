@@ -51,7 +51,7 @@ def dowhy_seconds(view: cr.DowhyView, sims: int) -> tuple[float, dict[str, float
             data, estimand, estimate, num_simulations=sims, random_state=rng
         ),
         "dummy_outcome": lambda: refute_dummy_outcome(
-            data, estimand, estimate, "recommended", "clicked", required_variables=True, num_simulations=sims
+            data, estimand, estimate, ["recommended"], "clicked", required_variables=True, num_simulations=sims
         )[0],
     }
     total, effects = 0.0, {}

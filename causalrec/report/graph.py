@@ -10,6 +10,7 @@ import networkx as nx
 
 from causalrec.identify import Plan
 from causalrec.report.layout import Point, lay_out
+from causalrec.report.look import picture
 from causalrec.report.palette import BLUE, INK, MUTED, PAPER, VERMILLION, WASH
 from causalrec.report.words import shown
 
@@ -97,14 +98,12 @@ def plot_graph(plan: Plan, ax: Axes | None = None) -> Axes:
     Nodes with the same arrows share a box. Solid boxes are adjusted for, dotted ones are not, dashed ones were
     not observed; the arrows in colour carry the effect.
     """
-    from matplotlib.figure import Figure
-
     merged, content = boxes(plan)
     layout = lay_out(merged, {n: b.size for n, b in content.items()}, gap=(0.62, 0.24), lane=0.16)
     margin = 0.06
     width, height = layout.width + 2 * margin, layout.height + 2 * margin
     if ax is None:
-        ax = Figure(figsize=(width, height)).add_axes((0, 0, 1, 1))
+        ax = picture()(figsize=(width, height)).add_axes((0, 0, 1, 1))
     ax.set(xlim=(-margin, layout.width + margin), ylim=(-margin, layout.height + margin), aspect="equal")
     ax.axis("off")
     after = nx.descendants(merged, plan.treatment)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from causalrec.report.words import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 TEXT = 10.5
 WIDTH = 7.2
@@ -18,9 +21,23 @@ MOST_ROWS = 30
 
 def new_axes(ax: Axes | None, height: float) -> Axes:
     """The axes that were given, or those of a figure of its own, `height` inches high."""
+    return picture()(figsize=(WIDTH, height), layout="constrained").subplots() if ax is None else ax
+
+
+@cache
+def picture() -> type[Figure]:
+    """A figure class that notebooks show without pyplot: ``plot_effect(fit).figure`` at the end of a cell."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(WIDTH, height), layout="constrained").subplots() if ax is None else ax
+    class Picture(Figure):
+        """A figure that shows itself as PNG."""
+
+        def _repr_png_(self) -> bytes:
+            stream = BytesIO()
+            self.savefig(stream, format="png", dpi=110, facecolor="white", bbox_inches="tight")
+            return stream.getvalue()
+
+    return Picture
 
 
 def plain(text: str, longest: int = 60) -> str:
