@@ -87,7 +87,7 @@ def refute(r: dict[str, Any]) -> list[str]:
     )
     return [
         f"| `refute`, 100 repetitions of each, {r['rows']:,} rows, against DoWhy around the same estimator | ≥ 20×, same verdicts | {r['ratio']:.0f}× (runs {min(ratios):.0f}–{max(ratios):.0f}; "
-        f"ours with five refuters, balance and sensitivity, {min(x['ours_s'] for x in r['runs']):.0f}–{max(x['ours_s'] for x in r['runs']):.0f} s; DoWhy's time for 100 from {r['dowhy_sims_timed']} each); "
+        f"ours {min(x['ours_s'] for x in r['runs']):.0f}–{max(x['ours_s'] for x in r['runs']):.0f} s; DoWhy's time for 100 from {r['dowhy_sims_timed']} each); "
         f"all four pass and agree on the effect within its error in {agree} of {len(r['runs'])} logs | {verdict(r['ratio'] >= 20 and agree == len(r['runs']))} | `refute.py` |"
     ]
 

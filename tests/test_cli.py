@@ -221,6 +221,7 @@ def make_analysis(*, passed: bool | None = True) -> SimpleNamespace:
     fit = SimpleNamespace(
         estimand="ate", effect=0.03, std_error=0.004, ci_lower=0.022, ci_upper=0.038, p_value=1e-9,
         naive_effect=0.07, n=4000, n_units=400, ess=3100.0, share_anyway=(0.712, 0.69, 0.735),
+        by_item=None, analysis=SimpleNamespace(caveats=("few users",)),
     )  # fmt: skip
     record = SimpleNamespace(
         name="placebo",
@@ -253,7 +254,8 @@ def test_findings_in_short() -> None:
     assert max(map(len, lines)) <= WIDTH
     assert "71.2 % of all clicked where recommended   95 % interval 69.0 % to 73.5 %" in lines[2]
     assert "+0.0310   inside the interval" in lines[3]
-    assert "passed  placebo: no effect" in lines[4]
+    assert lines[4].split(maxsplit=1) == ["caveat", "few users"]
+    assert "passed  placebo: no effect" in lines[5]
     assert found["uplift"]["autoc_ci"] == [None, 0.3]
     assert "outside the interval" in in_short(findings(make_analysis(), truth=0.05))
 

@@ -26,7 +26,7 @@ TARGETS: tuple[Target, ...] = ("propensity", "outcome_0", "outcome_1")
 CELLS = 6_000_000
 """Rows × regressions that one thread solves at once."""
 PROHIBITIVE = 1e8
-NEAR = 1e-3
+NEAR = 1e-2
 """Nats, for repetitions of a regression."""
 
 
@@ -158,7 +158,7 @@ class Batch:
         start : (p, len(tasks)) or None
         alike : bool
             Many tasks repeat one regression on perturbed data: its Hessian at `start` is worth factoring, and a
-            thousandth of a nat is near enough.
+            hundredth of a nat is near enough.
         """
         self.prepare(sorted({t.out for t in tasks}))
         size = int(np.clip(CELLS // len(self.fold), 4, 24))
