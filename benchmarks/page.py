@@ -145,6 +145,8 @@ def main() -> None:
             "| design | R | bias ± MC error | bias / SD | SD | mean SE | RMSE / oracle | coverage | oracle's | naive error |",
             "|---|---|---|---|---|---|---|---|---|---|",
             *known_truth(truth),
+            "",
+            truth.get("note", ""),
         ]
     out += ["", "Real logs: see the README (`make results`).", ""]
     (HERE / "RESULTS.md").write_text("\n".join(out))
