@@ -141,6 +141,30 @@ def two_way_variance(influence: Floats, units: Ints, items: Ints) -> tuple[float
     return max(v_unit + v_item - v_both, v_unit, v_item), min(g_unit, g_item)
 
 
+def estimate_of(
+    value: float,
+    influence: Floats,
+    units: Ints,
+    items: Ints | None = None,
+    alpha: float = 0.05,
+    at_most: int | None = None,
+) -> Estimate:
+    """An estimate from its influence function, with a t interval on G − 1 degrees of freedom.
+
+    Clustered by unit, or by unit and item if `items` is given; `at_most` bounds G, for instance by the number of
+    users in the smaller arm.
+    """
+    from scipy.stats import t as student
+
+    variance, g = (
+        cluster_variance(influence, units) if items is None else two_way_variance(influence, units, items)
+    )
+    se, df = float(np.sqrt(variance)), max(min(g, at_most or g) - 1, 1)
+    half = float(student.ppf(1 - alpha / 2, df)) * se
+    p = float(2 * student.sf(abs(value) / se, df)) if se > 0 else float("nan")
+    return Estimate(value, se, value - half, value + half, p, g, influence)
+
+
 def clustered_ratio(
     pair: Pair,
     units: Ints,
@@ -149,15 +173,5 @@ def clustered_ratio(
     alpha: float = 0.05,
     at_most: int | None = None,
 ) -> Estimate:
-    """Estimate θ = Σ a / Σ b with a t interval on G − 1 degrees of freedom, clustered by unit (and item, if given).
-
-    `at_most` bounds G, for instance by the number of users in the smaller arm.
-    """
-    from scipy.stats import t as student
-
-    theta, phi = ratio_influence(*pair, weights)
-    variance, g = cluster_variance(phi, units) if items is None else two_way_variance(phi, units, items)
-    se, df = float(np.sqrt(variance)), max(min(g, at_most or g) - 1, 1)
-    half = float(student.ppf(1 - alpha / 2, df)) * se
-    p = float(2 * student.sf(abs(theta) / se, df)) if se > 0 else float("nan")
-    return Estimate(theta, se, theta - half, theta + half, p, g, phi)
+    """Estimate θ = Σ a / Σ b with a t interval, clustered by unit (and item, if given); see ``estimate_of``."""
+    return estimate_of(*ratio_influence(*pair, weights), units, items, alpha, at_most)

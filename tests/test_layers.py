@@ -12,7 +12,7 @@ ROOMS = (
     {"errors"},
     {"_checks", "_display", "_values", "blocks", "units", "table"},
     {"log"},
-    {"scores"},
+    {"scores", "second_order"},
     {"datasets"},
     {"represent"},
     {"dag", "graph", "_plan_wording", "identify"},

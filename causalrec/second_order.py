@@ -1,0 +1,459 @@
+"""Scores of pairs of rows: what the first-order score leaves of the confounding, taken from repetition.
+
+The same item is shown to many users, and the same user sees many items. Whatever moves both the exposure and the
+outcome of an item, in the words or not, makes two of its rows alike; so products of one row's exposure residual with
+*another* row's outcome residual show how much confounding is left, and it can be taken out. With e, m0, m1 that
+neither row's user has trained,
+
+    t̃ = T − e,   r = Y − m_T,   τ = m1 − m0,   a = v t̃,   v = 1/(e (1 − e)) (ATE), 1/(1 − e) (ATT), 1 (ATO),
+
+the first-order residual term of row i is a_i r_i, and its expectation given the item holds the product of the item's
+exposure error δ with its baseline error β. Over partners j of i (same item, other user),
+
+    N = Σ_i w_i a_i φ_i (r_i − mean_j r_j),   D = Σ_i w_i a_i φ_i (t̃_i φ_i − mean_j t̃_j φ_j)',
+
+E[a_i r_j | item] = v δ β cancels the confounding, and N, D have the means Σ w v e(1 − e) φ (τ_true − τ) and
+Σ w v e(1 − e) φ φ': a regression of the effect model's error on the basis φ, of which nothing confounds any more.
+With γ = (D + R)⁻¹ N the effect is
+
+    θ = Σ π w (τ + φ'γ) / Σ π w,    π = 1 (ATE), T (ATT).
+
+The ATO takes r = Y − e m1 − (1 − e) m0, φ = 1 and θ = N / D, which holds whatever the effects are. Partners by user
+(same user, other item) are taken off in the same way, and the overall mean that was then taken off twice is given back.
+
+It is a second-order U-statistic (Robins, Li, Tchetgen & van der Vaart 2008; Liu, Mukherjee & Robins 2020) whose kernel
+is "same item", in ratio form. What is left for the ATE: the part of the effect model's error that φ does not hold, if
+it goes with the error of e(1 − e).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec.scores import cluster_variance, two_way_variance
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+TINY = 1e-300
+RIDGE_ROWS = 400.0
+"""Weight, in rows, of the prior that the effect model's error has no slope in the basis."""
+Centre = tuple[float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """Some rows under nuisances that none of their users, nor their partners' users, trained.
+
+    Attributes
+    ----------
+    rows : (m,) row numbers
+    e, m0, m1 : (m,) nuisances, e clipped
+    e_words, m0_words, m1_words : (m,) the same without item effects
+    """
+
+    rows: npt.NDArray[np.intp]
+    e: Floats
+    m0: Floats
+    m1: Floats
+    e_words: Floats
+    m0_words: Floats
+    m1_words: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class BlockOfPairs:
+    """Pairs between two sets of rows; ``second`` is None where the pairs are those within ``first``."""
+
+    first: Values
+    second: Values | None
+
+
+Blocks = Callable[[], Iterable[BlockOfPairs]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What is known of the rows.
+
+    Attributes
+    ----------
+    t, y, w : (n,)
+    units : (n,) codes
+    items : (n,) codes, −1 where the item was shown once; or None
+    """
+
+    t: Floats
+    y: Floats
+    w: Floats
+    units: Ints
+    items: Ints | None
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Which rows are partners: same `cluster`, other `cell`.
+
+    Attributes
+    ----------
+    name : "same_item" or "same_user"
+    cluster : (n,) codes, −1 for rows that have no cluster
+    other : (n,) codes of what must differ (the user, or the item)
+    partners : (n,) summed weight of each row's partners
+    within : bool
+        All partners stand in the row's own set of rows (users are never divided).
+    """
+
+    name: str
+    cluster: Ints
+    other: Ints
+    partners: Floats
+    within: bool
+
+    @property
+    def served(self) -> npt.NDArray[np.bool_]:
+        """(n,) rows that have a partner."""
+        return self.partners > 0
+
+
+@dataclass(frozen=True, eq=False)
+class PairEstimate:
+    """θ and its influence function, (n,), of mean zero; γ (q,); ``scores`` (n,), whose weighted mean is θ."""
+
+    value: float
+    influence: Floats
+    scores: Floats
+    gamma: Floats
+
+
+def make_kernel(name: str, rows: Rows, sets: Ints, across: bool) -> Kernel:
+    """The partners of each row.
+
+    Parameters
+    ----------
+    name : "same_item" or "same_user"
+    rows : Rows
+    sets : (n,)
+        Set of rows (sub-fold) of each row; without `across`, only rows of one set are partners.
+    """
+    if name == "same_user":
+        cluster, other = rows.units, _own_codes(rows.items, len(rows.t))
+    else:
+        assert rows.items is not None
+        cluster, other = rows.items, rows.units
+    if not across:
+        cluster = np.where(cluster < 0, -1, cluster * (int(sets.max()) + 1) + sets)
+        used = cluster >= 0
+        cluster[used] = np.unique(cluster[used], return_inverse=True)[1]
+    here = np.flatnonzero(cluster >= 0)
+    c = cluster[here]
+    total = np.bincount(c, rows.w[here])[c] if len(here) else np.empty(0)
+    partners = np.zeros(len(rows.t))
+    same = _cells(c, other[here])
+    partners[here] = total - np.bincount(same, rows.w[here])[same]
+    partners[partners < 1e-9 * rows.w.max()] = 0.0
+    return Kernel(name, cluster, other, partners, name == "same_user" or not across)
+
+
+def serve_both(first: Kernel, second: Kernel) -> list[Kernel]:
+    """The two kernels for the rows that have partners of both kinds; the others are partners only."""
+    both = first.served & second.served
+    return [replace(k, partners=np.where(both, k.partners, 0.0)) for k in (first, second)]
+
+
+def _own_codes(items: Ints | None, n: int) -> Ints:
+    """Item codes in which every row without an item, or with one shown once, has a code of its own."""
+    if items is None:
+        return np.arange(n, dtype=np.int64)
+    return np.where(items < 0, np.arange(n) + int(items.max(initial=0)) + 1, items).astype(np.int64)
+
+
+def _cells(a: Ints, b: Ints) -> Ints:
+    """Codes of (a, b) pairs, (m,)."""
+    return np.unique(a * (int(b.max(initial=0)) + 1) + b, return_inverse=True)[1].astype(np.int64)
+
+
+def basis(estimand: str, e: Floats, m0: Floats, centre: Centre) -> Floats:
+    """φ, (m, q): 1, and for the ATE and ATT the propensity and the baseline outcome, in fixed units.
+
+    `centre` is (mean of e, mean of m0, standard deviation of the outcome); it changes the units, not the span.
+    """
+    one = np.ones_like(e)
+    if estimand == "ato":
+        return one[:, None]
+    return np.column_stack([one, 4 * (e - centre[0]), (m0 - centre[1]) / max(centre[2], 1e-12)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """Residuals of some rows, (m,) each, φ (m, q); ``s`` is t̃; ``*_words`` are without item effects."""
+
+    rows: npt.NDArray[np.intp]
+    a: Floats
+    s: Floats
+    r: Floats
+    tau: Floats
+    phi: Floats
+    v_words: Floats
+    s_words: Floats
+    r_words: Floats
+
+
+def _side(rows: Rows, at: Values, estimand: str, centre: Centre) -> _Side:
+    t, y = rows.t[at.rows], rows.y[at.rows]
+
+    def parts(e: Floats, m0: Floats, m1: Floats) -> tuple[Floats, Floats, Floats]:
+        mean = e * m1 + (1 - e) * m0 if estimand == "ato" else np.where(t > 0.5, m1, m0)
+        v = {"ate": lambda: 1 / (e * (1 - e)), "att": lambda: 1 / (1 - e), "ato": lambda: np.ones_like(e)}
+        return v[estimand](), t - e, y - mean
+
+    v, s, r = parts(at.e, at.m0, at.m1)
+    words = parts(at.e_words, at.m0_words, at.m1_words)
+    return _Side(at.rows, v * s, s, r, at.m1 - at.m0, basis(estimand, at.e, at.m0, centre), *words)
+
+
+def _directions(
+    rows: Rows, block: BlockOfPairs, estimand: str, centre: Centre
+) -> Iterator[tuple[_Side, _Side]]:
+    """(rows, where their partners are) of a block, both ways round."""
+    first = _side(rows, block.first, estimand, centre)
+    if block.second is None:
+        yield first, first
+    else:
+        second = _side(rows, block.second, estimand, centre)
+        yield first, second
+        yield second, first
+
+
+class _Partners:
+    """Sums over the partners of some rows, cluster by cluster."""
+
+    def __init__(self, rows: Rows, kernel: Kernel, mine: _Side, theirs: _Side) -> None:
+        keep_i = np.flatnonzero(kernel.cluster[mine.rows] >= 0)
+        keep_j = np.flatnonzero(kernel.cluster[theirs.rows] >= 0)
+        self.i, self.j = keep_i, keep_j
+        self.ci, self.cj = kernel.cluster[mine.rows[keep_i]], kernel.cluster[theirs.rows[keep_j]]
+        self.size = int(max(self.ci.max(initial=-1), self.cj.max(initial=-1))) + 1
+        self.wj = rows.w[theirs.rows[keep_j]]
+        self.wi = rows.w[mine.rows[keep_i]]
+        self.same = mine is theirs
+        self.cells = _cells(self.ci, kernel.other[mine.rows[keep_i]]) if self.same else None
+
+    def of_rows(self, x: Floats) -> Floats:
+        """Σ_j w_j x_j over the partners of each kept row i; x is (m_j,) of all of theirs."""
+        if not len(self.i):
+            return np.empty(0)
+        v = self.wj * x[self.j]
+        out = np.bincount(self.cj, v, self.size)[self.ci].astype(np.float64)
+        if self.cells is not None:
+            out = out - np.bincount(self.cells, v)[self.cells]
+        return out
+
+    def back(self, x: Floats) -> Floats:
+        """w_j Σ_i x_i over the rows i whose partner each kept row j is; x is (m_i,) of the kept rows i."""
+        if not len(self.j):
+            return np.empty(0)
+        out = np.bincount(self.ci, x, self.size)[self.cj]
+        if self.cells is not None:
+            out = out - np.bincount(self.cells, x)[self.cells]
+        return self.wj * out
+
+
+def _shares(kernel: Kernel, mine: _Side, block: BlockOfPairs, part: _Partners) -> Floats:
+    """(m,) with which share of its partners each row meets them in this block; rows without any count in their own set."""
+    share = np.zeros(len(mine.rows))
+    if kernel.within:
+        if block.second is None:
+            share[:] = 1.0
+        return share
+    if block.second is None:
+        share[~kernel.served[mine.rows]] = 1.0
+    met = part.of_rows(np.ones(int(part.j.max(initial=-1)) + 1))
+    of = kernel.partners[mine.rows[part.i]]
+    share[part.i] = np.where(of > 0, met / np.maximum(of, TINY), share[part.i])
+    return share
+
+
+@dataclass(frozen=True, eq=False)
+class Totals:
+    """Sums over all rows with one kernel.
+
+    Attributes
+    ----------
+    n, d : (q,), (q, q) first-order parts of N and D
+    pairs_n, pairs_d : (q,), (q, q) what partners take off
+    tau, phi : Σ π w τ, and (q,) Σ π w φ
+    a, r, s : (q,) Σ w a φ, mean of r, (q,) mean of t̃ φ, over rows that have partners
+    left_t, left_r : Σ w v δ² and Σ w v β² with their standard errors: what rows of a cluster share in exposure and in
+        outcome beyond the words
+    """
+
+    n: Floats
+    d: Floats
+    pairs_n: Floats
+    pairs_d: Floats
+    tau: float
+    phi: Floats
+    a: Floats
+    r: float
+    s: Floats
+    left_t: tuple[float, float]
+    left_r: tuple[float, float]
+
+
+def _population(rows: Rows, estimand: str) -> Floats:
+    """π w, (n,)."""
+    return rows.w * rows.t if estimand == "att" else rows.w
+
+
+def totals(rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Centre) -> Totals:
+    """The sums of one kernel over all blocks."""
+    pi = _population(rows, estimand)
+    sums: dict[str, Any] = dict.fromkeys(("n", "d", "pairs_n", "pairs_d", "tau", "phi", "a", "r", "s"), 0.0)
+    weight = 0.0
+    alike_t, alike_r = np.zeros(int(kernel.cluster.max()) + 1), np.zeros(int(kernel.cluster.max()) + 1)
+    for block in blocks():
+        if kernel.within and block.second is not None:
+            continue
+        for mine, theirs in _directions(rows, block, estimand, centre):
+            part = _Partners(rows, kernel, mine, theirs)
+            share = _shares(kernel, mine, block, part)
+            served = rows.w[mine.rows] * share * kernel.served[mine.rows]
+            of_phi = (served * mine.a)[:, None] * mine.phi
+            x = pi[mine.rows] * share
+            i = part.i
+            one = (
+                rows.w[mine.rows[i]]
+                * kernel.served[mine.rows[i]]
+                / np.maximum(kernel.partners[mine.rows[i]], TINY)
+            )
+            own = (one * mine.a[i])[:, None] * mine.phi[i]
+            theirs_s = [part.of_rows(theirs.s * theirs.phi[:, k]) for k in range(mine.phi.shape[1])]
+            new = {
+                "n": of_phi.T @ mine.r,
+                "d": of_phi.T @ (mine.s[:, None] * mine.phi),
+                "pairs_n": own.T @ part.of_rows(theirs.r),
+                "pairs_d": own.T @ np.column_stack(theirs_s),
+                "tau": float(x @ mine.tau),
+                "phi": x @ mine.phi,
+                "a": of_phi.sum(axis=0),
+                "r": float(served @ mine.r),
+                "s": (served * mine.s) @ mine.phi,
+            }
+            weighted = one * mine.v_words[i]
+            alike_t += np.bincount(
+                part.ci, weighted * mine.s_words[i] * part.of_rows(theirs.s_words), len(alike_t)
+            )
+            alike_r += np.bincount(
+                part.ci, weighted * mine.r_words[i] * part.of_rows(theirs.r_words), len(alike_r)
+            )
+            sums = {name: sums[name] + value for name, value in new.items()}
+            weight += float(served.sum())
+    means = {"r": sums["r"] / weight, "s": sums["s"] / weight}
+    return Totals(**(sums | means), left_t=_with_error(alike_t), left_r=_with_error(alike_r))
+
+
+def _with_error(by_cluster: Floats) -> tuple[float, float]:
+    """A sum over clusters and its standard error, √Σ x²."""
+    return float(by_cluster.sum()), float(np.sqrt((by_cluster**2).sum()))
+
+
+def solve(found: list[Totals], rows: Rows, estimand: str) -> tuple[float, Floats, Floats]:
+    """(θ, γ, h) from the totals of one kernel or two; h = (D + R)⁻ᵀ · mean φ, with which N enters θ."""
+    first = found[0]
+    n, d = first.n - sum(f.pairs_n for f in found), first.d - sum(f.pairs_d for f in found)
+    if len(found) > 1:  # the mean over rows that share neither was taken off twice
+        n, d = n + first.a * first.r, d + np.outer(first.a, first.s)
+    ridge = np.diag([0.0] + [RIDGE_ROWS * float(rows.w[rows.w > 0].mean())] * (len(n) - 1))
+    gamma = np.asarray(np.linalg.solve(d + ridge, n), dtype=np.float64)
+    total = float(_population(rows, estimand).sum())
+    mean = np.ones(1) if estimand == "ato" else first.phi / total
+    h = np.asarray(np.linalg.solve((d + ridge).T, mean), dtype=np.float64)
+    return float(mean @ gamma) + (0.0 if estimand == "ato" else first.tau / total), gamma, h
+
+
+def pair_estimate(
+    rows: Rows, kernels: list[Kernel], blocks: Blocks, estimand: str, centre: Centre, found: list[Totals]
+) -> PairEstimate:
+    """The second-order estimate with the given kernels (and their totals), and the influence of each row.
+
+    The influence of row i is that of the mean of τ + φ'γ, plus n h' times: w a φ (s_i − mean of its partners' s)
+    with s = r − t̃ φ'γ, plus what i adds as a partner, less the pair total of its cluster spread over its rows (so that
+    summed over a cluster each pair counts once).
+    """
+    theta, gamma, h = solve(found, rows, estimand)
+    size = len(rows.t)
+    sums = _row_sums(rows, kernels, blocks, estimand, centre, gamma, h)
+    own, pairs = np.zeros(size), np.zeros(size)
+    for kernel, mine, back in zip(kernels, sums.own, sums.back, strict=True):
+        own += mine
+        pairs += mine + back - _spread(kernel, mine, rows.w)
+    if len(kernels) > 1:
+        total = float(rows.w[kernels[0].served].sum())
+        again = sums.exposure * float(sums.outcome.sum()) / total
+        own += again
+        pairs += again + sums.outcome * float(sums.exposure.sum()) / total - again.mean()
+    pi = _population(rows, estimand) if estimand != "ato" else np.zeros(size)
+    effect = pi * (sums.effect - theta) / max(float(pi.mean()), TINY)
+    influence = effect + size * (sums.base + pairs)
+    scores = (effect + size * (sums.base + own)) / np.where(rows.w > 0, rows.w, 1.0) * float(rows.w.mean())
+    scores = scores - np.average(scores, weights=rows.w) + theta
+    return PairEstimate(theta, influence - influence.mean(), scores, gamma)
+
+
+@dataclass(frozen=True, eq=False)
+class _RowSums:
+    effect: Floats
+    base: Floats
+    exposure: Floats
+    outcome: Floats
+    own: list[Floats]
+    back: list[Floats]
+
+
+def _row_sums(
+    rows: Rows, kernels: list[Kernel], blocks: Blocks, estimand: str, centre: Centre, gamma: Floats, h: Floats
+) -> _RowSums:
+    """What each row adds to θ: alone, with its partners, and as the partner of others; (n,) each."""
+    effect, base, exposure, outcome = (np.zeros(len(rows.t)) for _ in range(4))
+    own, back = [np.zeros(len(rows.t)) for _ in kernels], [np.zeros(len(rows.t)) for _ in kernels]
+    for block in blocks():
+        for mine, theirs in _directions(rows, block, estimand, centre):
+            weight = rows.w[mine.rows] * mine.a * (mine.phi @ h)
+            left = mine.r - mine.s * (mine.phi @ gamma)
+            left_theirs = left if theirs is mine else theirs.r - theirs.s * (theirs.phi @ gamma)
+            for index, kernel in enumerate(kernels):
+                if kernel.within and block.second is not None:
+                    continue
+                part = _Partners(rows, kernel, mine, theirs)
+                served = kernel.served[mine.rows]
+                if index == 0:
+                    share = _shares(kernel, mine, block, part)
+                    effect[mine.rows] += share * (mine.tau + mine.phi @ gamma)
+                    exposure[mine.rows] += share * served * weight
+                    outcome[mine.rows] += share * served * rows.w[mine.rows] * left
+                    base[mine.rows] += share * served * weight * left
+                i, j = part.i, part.j
+                ratio = weight[i] * served[i] / np.maximum(kernel.partners[mine.rows[i]], TINY)
+                own[index][mine.rows[i]] -= ratio * part.of_rows(left_theirs)
+                back[index][theirs.rows[j]] -= left_theirs[j] * part.back(ratio)
+    return _RowSums(effect, base, exposure, outcome, own, back)
+
+
+def _spread(kernel: Kernel, x: Floats, w: Floats) -> Floats:
+    """Each cluster's total of x, shared out over its rows by weight."""
+    out = np.zeros_like(x)
+    here = kernel.cluster >= 0
+    c = kernel.cluster[here]
+    if here.any():
+        out[here] = w[here] * (np.bincount(c, x[here]) / np.maximum(np.bincount(c, w[here]), TINY))[c]
+    return out
+
+
+def variance(influence: Floats, units: Ints, items: Ints | None) -> tuple[float, int]:
+    """Two-way (unit, item) clustered variance and the smaller number of clusters; by unit where no item is given."""
+    return cluster_variance(influence, units) if items is None else two_way_variance(influence, units, items)
