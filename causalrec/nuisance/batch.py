@@ -60,15 +60,15 @@ class Data:
     t, y, w : (n, R) float32
     z : (n, R) float32 or None
         A private covariate of each repetition.
-    left_out : tuple of str, (R,), or None
-        The node that each repetition does without.
+    left_out : tuple of tuple of str, (R,), or None
+        The nodes that each repetition does without.
     """
 
     t: F32
     y: F32
     w: F32
     z: F32 | None = None
-    left_out: tuple[str, ...] | None = None
+    left_out: tuple[tuple[str, ...], ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,9 @@ class Batch:
         return {}
 
     @cached_property
-    def _families(self) -> dict[tuple[Target, tuple[float, ...], tuple[int, ...], str | None], int]:
+    def _families(
+        self,
+    ) -> dict[tuple[Target, tuple[float, ...], tuple[int, ...], tuple[str, ...] | None], int]:
         return {}
 
     def n_blocks(self, target: Target) -> int:
@@ -128,10 +130,10 @@ class Batch:
                 v = design.variances(np.column_stack([self.outside(o) for o in new]).astype(np.float32))
                 self._scales.update({(id(design), o): v[:, j] for j, o in enumerate(new)})
 
-    def penalty(self, task: Task, left_out: str | None = None) -> F64:
+    def penalty(self, task: Task, left_out: tuple[str, ...] | None = None) -> F64:
         """(p,) penalties: λ_j = d / variance × mean in-fold variance of the block, or light × own in-fold variance.
 
-        A node that is left out has a prohibitive penalty.
+        Nodes that are left out have a prohibitive penalty.
         """
         design, learner = self.designs[task.target], self.learners[task.target]
         scale = self._scales[id(design), task.out]
@@ -143,7 +145,7 @@ class Batch:
             else:
                 out[where] = learner.light * np.maximum(scale[where], 1e-12)
             if left_out is not None:
-                out[where] *= np.where([owner == left_out for owner in part.owners], PROHIBITIVE, 1.0)
+                out[where] *= np.where([owner in left_out for owner in part.owners], PROHIBITIVE, 1.0)
         return out
 
     def fit(

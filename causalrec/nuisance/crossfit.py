@@ -1,13 +1,16 @@
 """Who gets recommended, who clicks anyway? Cross-fitted propensity and outcome models, computed once.
 
-For the rows of fold k everything (scale, penalty, coefficients, calibration) comes from the other folds. The
-penalty is chosen, and the propensity calibrated, on pairs of folds: a regression that left out folds k and j
-is scored on j to choose for k, and on k to choose for j.
+What is left out together is an *outer* set of folds: one fold, or, for scores of pairs of rows, each pair of folds.
+For its rows everything (scale, penalty, coefficients, calibration) comes from the other folds. The penalty is
+chosen, and the propensity calibrated, with one further fold left out: a regression outside folds j, k and l is
+scored on l to choose for (j, k), on k to choose for (j, l), and on j to choose for (k, l).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -19,36 +22,59 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 MANY_ROWS = 50_000
 """From here on two held-out folds choose a penalty; below, all of them do."""
+SLACK: dict[Target, float] = {"propensity": 0.0, "outcome_0": 0.01, "outcome_1": 0.01}
+"""Outcome models shrink less than the held-out loss asks for, by as much as costs 1 % of it: the bias of the score is a
+product of two errors, and the part of the outcome's that shrinking makes goes with the propensity's (undersmoothing;
+Newey & Robins 2018). In the score's variance 1 % of the loss is about as much."""
 PRIOR_SLOPE = 4.0
 """Weight, in nats per squared unit, of the prior that a propensity needs no calibration (slope 1)."""
 
 
 Variances = tuple[float, ...]
-Pair = tuple[int, int]
+Outer = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidate that was chosen for each outer fold, and the held-out loss that chose it.
+    """The candidate that was chosen for each outer set, and the held-out loss that chose it.
 
     Attributes
     ----------
-    variances : tuple of tuple of float, (K,)
-        Prior variance of each block, by outer fold.
+    variances : tuple of tuple of float, (M,)
+        Prior variance of each block, by outer set.
+    by_fold : tuple of tuple of float, (K,)
+        The same for each fold alone: the best over the outer sets that hold it.
     loss, loss_constant : float
         Mean held-out loss per row at the choice, and of a constant.
     """
 
     variances: tuple[Variances, ...]
+    by_fold: tuple[Variances, ...]
     loss: float
     loss_constant: float
 
 
-def fold_pairs(n_folds: int, n: int) -> list[Pair]:
-    """Pairs of folds that are left out together: all of them, or each fold and the next where rows are many."""
+def outer_sets(n_folds: int, in_pairs: bool) -> tuple[Outer, ...]:
+    """Each fold, or each pair of folds."""
+    return tuple(combinations(range(n_folds), 2 if in_pairs else 1))
+
+
+def search_sets(n_folds: int, n: int, size: int) -> list[Outer]:
+    """Sets of `size` folds on whose complements candidates are compared: all of them, or a cover where rows are many.
+
+    A cover holds every fold (size 2), or every pair of folds (size 3), in at least one of its sets.
+    """
+    everything = list(combinations(range(n_folds), size))
     if n < MANY_ROWS:
-        return [(j, k) for k in range(n_folds) for j in range(k)]
-    return sorted({(min(k, (k + 1) % n_folds), max(k, (k + 1) % n_folds)) for k in range(n_folds)})
+        return everything
+    if size == 2:
+        return sorted({(min(k, (k + 1) % n_folds), max(k, (k + 1) % n_folds)) for k in range(n_folds)})
+    missing, cover = set(combinations(range(n_folds), size - 1)), []
+    while missing:
+        best = max(everything, key=lambda s: len(missing & set(combinations(s, size - 1))))
+        missing -= set(combinations(best, size - 1))
+        cover.append(best)
+    return sorted(cover)
 
 
 def neighbours(grid: Variances, blocks: int, best: float) -> list[Variances]:
@@ -67,116 +93,177 @@ def neighbours(grid: Variances, blocks: int, best: float) -> list[Variances]:
 
 @dataclass(frozen=True, eq=False)
 class Inner:
-    """What the pair fits left behind.
+    """What the search left behind.
 
     Attributes
     ----------
+    outers : tuple of tuple of int, (M,)
     choices : per target
-    eta : per target, (n, K) held-out predictor for outer fold k at its choice, NaN where there is none
-    starts : per (target, fold) coefficients to start the final fit from
+    eta : per target, (n, M) held-out predictor for each outer set at its choice, for rows outside it; NaN where
+        there is none
+    starts : per target, (p, M) coefficients to start the final fits from
     """
 
+    outers: tuple[Outer, ...]
     choices: dict[Target, Choice]
     eta: dict[Target, F32]
-    starts: dict[tuple[Target, int], F64]
+    starts: dict[Target, F64]
 
 
-def choose(batch: Batch, data: Data, targets: tuple[Target, ...] = TARGETS) -> Inner:
-    """Choose each target's penalties for each outer fold on held-out folds of its training rows.
+def choose(batch: Batch, data: Data, targets: tuple[Target, ...] = TARGETS, in_pairs: bool = False) -> Inner:
+    """Choose each target's penalties for each outer set on held-out folds of its training rows.
 
     First one variance for all blocks, then, where there are several blocks, the neighbours of that choice. An
-    outer fold takes only candidates that its own held-out losses led to.
+    outer set takes only candidates that its own held-out losses led to. With `in_pairs` every row outside an outer
+    set gets a held-out predictor.
     """
-    search = _Search(batch, data, fold_pairs(batch.n_folds, len(batch.fold)))
+    outers = outer_sets(batch.n_folds, in_pairs)
+    sets = search_sets(batch.n_folds, len(batch.fold), len(outers[0]) + 1)
+    search = _Search(batch, data)
     common = {t: [(v,) * batch.n_blocks(t) for v in batch.learners[t].variances] for t in targets}
-    search.fit({t: list(dict.fromkeys(c)) for t, c in common.items()})
-    allowed = {(t, k): common[t] for t in targets for k in range(batch.n_folds)}
+    search.fit({t: list(dict.fromkeys(c)) for t, c in common.items()}, sets)
+    allowed = {(t, o): common[t] for t in targets for o in outers}
     second: dict[Target, list[Variances]] = {}
     for t in targets:
         if batch.n_blocks(t) > 1:
-            for k in range(batch.n_folds):
-                best = search.best(t, k, common[t])[0]
-                allowed[t, k] = common[t] + neighbours(batch.learners[t].variances, batch.n_blocks(t), best)
-            second[t] = list(
-                dict.fromkeys(c for k in range(batch.n_folds) for c in allowed[t, k] if c not in common[t])
-            )
+            for o in outers:
+                best = search.best(t, o, common[t])[0]
+                allowed[t, o] = common[t] + neighbours(batch.learners[t].variances, batch.n_blocks(t), best)
+            second[t] = list(dict.fromkeys(c for o in outers for c in allowed[t, o] if c not in common[t]))
     if second:
-        search.fit(second)
-    chosen = {(t, k): search.best(t, k, allowed[t, k]) for t in targets for k in range(batch.n_folds)}
+        search.fit(second, sets)
+    chosen = {t: tuple(search.best(t, o, allowed[t, o]) for o in outers) for t in targets}
+    if in_pairs:
+        search.complete(outers, chosen)
+    choices = {t: search.choice(t, outers, chosen[t], allowed) for t in targets}
     return Inner(
-        {t: search.choice(t, tuple(chosen[t, k] for k in range(batch.n_folds))) for t in targets},
-        {t: search.held_out(t, tuple(chosen[t, k] for k in range(batch.n_folds))) for t in targets},
-        {(t, k): search.start(t, k, chosen[t, k]) for t in targets for k in range(batch.n_folds)},
+        outers,
+        choices,
+        {t: search.held_out(t, outers, chosen[t]) for t in targets},
+        {t: search.starts(t, outers, chosen[t]) for t in targets},
     )
 
 
+def _undersmoothed(
+    allowed: list[Variances], least: Variances, loss: Callable[[Variances], float], slack: float
+) -> Variances:
+    """Of the candidates whose loss exceeds the least by at most a share `slack` of it, the one that shrinks least."""
+    near = [c for c in allowed if loss(c) <= loss(least) * (1 + slack)]
+    return max(near, key=lambda c: float(np.log(c).sum())) if slack > 0 and all(least) else least
+
+
 class _Search:
-    """Fits of candidates outside pairs of folds, and how well each does on the folds it left out."""
+    """Fits of candidates outside sets of folds, and how well each does on the folds it left out."""
 
-    def __init__(self, batch: Batch, data: Data, pairs: list[Pair]) -> None:
-        self.batch, self.data, self.pairs = batch, data, pairs
-        self.where = {pair: np.flatnonzero(np.isin(batch.fold, pair)) for pair in pairs}
-        self.betas: dict[tuple[Target, Variances, Pair], F64] = {}
-        self.eta: dict[tuple[Target, Variances, Pair], F32] = {}
-        self.loss: dict[tuple[Target, Variances, int], float] = {}
-        self.weight: dict[tuple[Target, int], float] = {}
-        self.constant: dict[tuple[Target, int], float] = {}
-        self.counted: set[tuple[Target, int, int]] = set()
+    def __init__(self, batch: Batch, data: Data) -> None:
+        self.batch, self.data = batch, data
+        self.where: dict[Outer, npt.NDArray[np.intp]] = {}
+        self.betas: dict[tuple[Target, Variances, Outer], F64] = {}
+        self.eta: dict[tuple[Target, Variances, Outer], F32] = {}
+        self.loss: dict[tuple[Target, Variances, Outer], float] = {}
+        self.weight: dict[tuple[Target, Outer], float] = {}
+        self.constant: dict[tuple[Target, Outer], float] = {}
+        self.counted: set[tuple[Target, int, Outer]] = set()
 
-    def fit(self, candidates: dict[Target, list[Variances]]) -> None:
-        tasks = [Task(t, pair, c) for pair in self.pairs for t, some in candidates.items() for c in some]
+    def fit(self, candidates: dict[Target, list[Variances]], sets: list[Outer]) -> None:
+        self._fit([Task(t, s, c) for s in sets for t, some in candidates.items() for c in some], scored=True)
+
+    def complete(self, outers: tuple[Outer, ...], chosen: dict[Target, tuple[Variances, ...]]) -> None:
+        """Fit each outer set's choice outside every set that adds one fold to it, for its held-out predictor."""
+        wanted = [
+            Task(t, tuple(sorted((*o, m))), c)
+            for t, some in chosen.items()
+            for o, c in zip(outers, some, strict=True)
+            for m in range(self.batch.n_folds)
+            if m not in o
+        ]
+        new = [k for k in dict.fromkeys(wanted) if (k.target, k.variances, k.out) not in self.eta]
+        if new:
+            self._fit(sorted(new, key=lambda k: k.out), scored=False)
+
+    def _fit(self, tasks: list[Task], scored: bool) -> None:
         found = dict(zip(tasks, self.batch.fit(tasks, self.data), strict=True))
-        for pair in self.pairs:
-            for target, some in candidates.items():
-                here = [Task(target, pair, c) for c in some]
-                betas = tuple(found[task] for task in here)
-                eta = self.batch.predict(here, betas, self.data)
-                for j, c in enumerate(some):
-                    self.betas[target, c, pair] = betas[j]
-                    self.eta[target, c, pair] = eta[self.where[pair], j].astype(np.float32)
-                for scored, outer in (pair, pair[::-1]):
-                    self._score(target, some, eta, scored, outer, pair)
+        groups: dict[tuple[Outer, Target], list[Task]] = {}
+        for task in tasks:
+            groups.setdefault((task.out, task.target), []).append(task)
+        for (out, target), here in groups.items():
+            if out not in self.where:
+                self.where[out] = np.flatnonzero(np.isin(self.batch.fold, out))
+            betas = tuple(found[task] for task in here)
+            eta = self.batch.predict(here, betas, self.data)
+            for j, task in enumerate(here):
+                self.betas[target, task.variances, out] = betas[j]
+                self.eta[target, task.variances, out] = eta[self.where[out], j].astype(np.float32)
+            if scored:
+                for fold in out:
+                    self._score(here, eta, fold)
 
-    def _score(
-        self, target: Target, some: list[Variances], eta: F64, scored: int, outer: int, pair: Pair
-    ) -> None:
-        loss, constant, weight = _held_out_loss(self.batch, self.data, target, eta, scored, pair)
-        for c, value in zip(some, loss, strict=True):
-            self.loss[target, c, outer] = self.loss.get((target, c, outer), 0.0) + float(value)
+    def _score(self, here: list[Task], eta: F64, scored: int) -> None:
+        target, out = here[0].target, here[0].out
+        outer = tuple(f for f in out if f != scored)
+        loss, constant, weight = _held_out_loss(self.batch, self.data, target, eta, scored, out)
+        for task, value in zip(here, loss, strict=True):
+            key = (target, task.variances, outer)
+            self.loss[key] = self.loss.get(key, 0.0) + float(value)
         if (target, scored, outer) not in self.counted:
             self.counted.add((target, scored, outer))
             self.weight[target, outer] = self.weight.get((target, outer), 0.0) + weight
             self.constant[target, outer] = self.constant.get((target, outer), 0.0) + constant
 
-    def best(self, target: Target, outer: int, allowed: list[Variances]) -> Variances:
-        return min(allowed, key=lambda c: self.loss[target, c, outer])
+    def best(self, target: Target, outer: Outer, allowed: list[Variances]) -> Variances:
+        least = min(allowed, key=lambda c: self.loss[target, c, outer])
+        return _undersmoothed(allowed, least, lambda c: self.loss[target, c, outer], SLACK[target])
 
-    def choice(self, target: Target, chosen: tuple[Variances, ...]) -> Choice:
-        total = sum(self.weight[target, k] for k in range(len(chosen)))
-        loss = sum(self.loss[target, c, k] for k, c in enumerate(chosen))
-        return Choice(chosen, loss / total, sum(self.constant[target, k] for k in range(len(chosen))) / total)
+    def _best_over(self, target: Target, outers: list[Outer], allowed: list[Variances]) -> Variances:
+        def loss(c: Variances) -> float:
+            return sum(self.loss[target, c, o] for o in outers)
 
-    def held_out(self, target: Target, chosen: tuple[Variances, ...]) -> F32:
-        out = np.full((len(self.batch.fold), len(chosen)), np.nan, dtype=np.float32)
-        for pair in self.pairs:
-            rows = self.where[pair]
-            for scored, outer in (pair, pair[::-1]):
-                here = self.batch.fold[rows] == scored
-                out[rows[here], outer] = self.eta[target, chosen[outer], pair][here]
+        return _undersmoothed(allowed, min(allowed, key=loss), loss, SLACK[target])
+
+    def choice(
+        self,
+        target: Target,
+        outers: tuple[Outer, ...],
+        chosen: tuple[Variances, ...],
+        allowed: dict[tuple[Target, Outer], list[Variances]],
+    ) -> Choice:
+        total = sum(self.weight[target, o] for o in outers)
+        loss = sum(self.loss[target, c, o] for o, c in zip(outers, chosen, strict=True))
+        by_fold = []
+        for k in range(self.batch.n_folds):
+            mine = [o for o in outers if k in o]
+            shared = [c for c in allowed[target, mine[0]] if all(c in allowed[target, o] for o in mine)]
+            by_fold.append(self._best_over(target, mine, shared))
+        return Choice(
+            chosen, tuple(by_fold), loss / total, sum(self.constant[target, o] for o in outers) / total
+        )
+
+    def held_out(self, target: Target, outers: tuple[Outer, ...], chosen: tuple[Variances, ...]) -> F32:
+        out = np.full((len(self.batch.fold), len(outers)), np.nan, dtype=np.float32)
+        for column, (outer, c) in enumerate(zip(outers, chosen, strict=True)):
+            for further in range(self.batch.n_folds):
+                key = (target, c, tuple(sorted((*outer, further))))
+                if further not in outer and key in self.eta:
+                    rows = self.where[key[2]]
+                    here = self.batch.fold[rows] == further
+                    out[rows[here], column] = self.eta[key][here]
         return out
 
-    def start(self, target: Target, outer: int, chosen: Variances) -> F64:
-        pair = next(p for p in self.pairs if outer in p)
-        return self.betas[target, chosen, pair]
+    def starts(self, target: Target, outers: tuple[Outer, ...], chosen: tuple[Variances, ...]) -> F64:
+        found = []
+        for outer, c in zip(outers, chosen, strict=True):
+            inner = next(k[2] for k in self.betas if k[:2] == (target, c) and set(outer) < set(k[2]))
+            found.append(self.betas[target, c, inner])
+        return np.column_stack(found)
 
 
 def _held_out_loss(
-    batch: Batch, data: Data, target: Target, eta: F64, scored: int, pair: tuple[int, int]
+    batch: Batch, data: Data, target: Target, eta: F64, scored: int, out: Outer
 ) -> tuple[F64, float, float]:
     """Summed loss of each candidate on the rows of fold `scored`, that of a constant, and the weight of the rows."""
     y, w = _target(data, target, 0)
     rows = batch.fold == scored
-    trained = batch.outside(pair) * w
+    trained = batch.outside(out) * w
     base = float((trained * y).sum() / trained.sum())
     y, w, eta = y[rows, None], w[rows, None], eta[rows]
     if batch.logistic[target]:
@@ -198,44 +285,70 @@ def _target(data: Data, target: Target, rep: int) -> tuple[F64, F64]:
 
 @dataclass(frozen=True, eq=False)
 class FoldModels:
-    """The K fitted models of each target, enough to predict rows that were in no fold.
+    """The M fitted models of each target, one an outer set, enough to predict rows that were in no fold.
 
     Attributes
     ----------
-    betas : per target, (p, K)
-    platt : per target, (2, K) intercept and slope of the calibration; (0, 1) where there is none
+    betas : per target, (p, M)
+    platt : per target, (2, M) intercept and slope of the calibration; (0, 1) where there is none
     inner : Inner
         The penalties that were chosen, and how.
+    eta : per target, (n, M) float32
+        Calibrated predictor of every row for each outer set, from a model that saw neither the outer set nor the
+        row's own fold; only where outer sets are pairs.
     """
 
     betas: dict[Target, F64]
     platt: dict[Target, F64]
     inner: Inner
+    eta: dict[Target, F32]
+
+    def fold_starts(self, target: Target, n_folds: int) -> F64:
+        """(p, K) coefficients near those of each fold's own model."""
+        first = [next(i for i, o in enumerate(self.inner.outers) if k in o) for k in range(n_folds)]
+        return self.betas[target][:, first]
 
 
 def finals(
     batch: Batch, data: Data, inner: Inner, targets: tuple[Target, ...], calibrate: bool
 ) -> tuple[dict[Target, F64], FoldModels]:
-    """Out-of-fold predictions of each target, (n,), and the models that made them."""
-    k = batch.n_folds
+    """Out-of-fold predictions of each target, (n,), and the models that made them.
+
+    Where outer sets are pairs, a row's prediction is the mean (on the predictor's scale) over those that hold its fold.
+    """
     out: dict[Target, F64] = {}
     betas: dict[Target, F64] = {}
     platt: dict[Target, F64] = {}
+    whole: dict[Target, F32] = {}
+    holds = np.array([[k in o for o in inner.outers] for k in range(batch.n_folds)])
     for target in targets:
-        tasks = [Task(target, (f,), inner.choices[target].variances[f]) for f in range(k)]
-        found = batch.fit(tasks, data, np.column_stack([inner.starts[target, f] for f in range(k)]))
+        tasks = [
+            Task(target, o, c) for o, c in zip(inner.outers, inner.choices[target].variances, strict=True)
+        ]
+        found = batch.fit(tasks, data, inner.starts[target])
         betas[target] = np.column_stack(found)
-        platt[target] = np.tile([[0.0], [1.0]], (1, k))
+        platt[target] = np.tile([[0.0], [1.0]], (1, len(tasks)))
         if calibrate and target == "propensity":
-            y, w = _target(data, target, 0)
-            for f in range(k):
-                rows = np.isfinite(inner.eta[target][:, f]) & (w > 0)
-                held = inner.eta[target][rows, f, None].astype(np.float64)
-                platt[target][:, f] = platt_scale(held, y[rows, None], w[rows, None])[:, 0]
-        eta = batch.predict(tasks, found, data)[np.arange(len(batch.fold)), batch.fold]
-        eta = platt[target][0, batch.fold] + platt[target][1, batch.fold] * eta
-        out[target] = expit(eta) if batch.logistic[target] else eta
-    return out, FoldModels(betas, platt, inner)
+            platt[target] = _calibrations(data, inner, target)
+        eta = platt[target][0] + platt[target][1] * batch.predict(tasks, found, data)
+        mine = holds[batch.fold]
+        mean = np.where(mine, eta, 0).sum(axis=1) / mine.sum(axis=1)
+        out[target] = expit(mean) if batch.logistic[target] else mean
+        if len(inner.outers[0]) > 1:
+            outside = platt[target][0] + platt[target][1] * inner.eta[target]
+            whole[target] = np.where(mine, eta, outside).astype(np.float32)
+    return out, FoldModels(betas, platt, inner, whole)
+
+
+def _calibrations(data: Data, inner: Inner, target: Target) -> F64:
+    """(2, M) Platt scaling of each outer set on the held-out predictors of the rows outside it."""
+    y, w = _target(data, target, 0)
+    found = []
+    for column in range(len(inner.outers)):
+        rows = np.isfinite(inner.eta[target][:, column]) & (w > 0)
+        held = inner.eta[target][rows, column, None].astype(np.float64)
+        found.append(platt_scale(held, y[rows, None], w[rows, None])[:, 0])
+    return np.column_stack(found)
 
 
 def refit(batch: Batch, data: Data, models: FoldModels, target: Target, calibrate: bool) -> F64:
@@ -245,9 +358,9 @@ def refit(batch: Batch, data: Data, models: FoldModels, target: Target, calibrat
     takes one held-out fold for each outer fold.
     """
     k, reps = batch.n_folds, data.t.shape[1]
-    variances = models.inner.choices[target].variances
+    variances = models.inner.choices[target].by_fold
     tasks = [Task(target, (f,), variances[f], r) for r in range(reps) for f in range(k)]
-    start = np.tile(models.betas[target], (1, reps))
+    start = np.tile(models.fold_starts(target, k), (1, reps))
     if data.z is not None:
         start = np.vstack([start, np.zeros((1, start.shape[1]))])
     found = batch.fit(tasks, data, start, alike=data.left_out is None)

@@ -38,6 +38,10 @@ class Problem:
         The outcome is 0/1.
     logged : (n,) or None
         Known P(treated).
+    in_pairs : bool
+        Leave out pairs of folds, for scores of pairs of rows (ridge learners only).
+    sub : (n,) or None
+        Sub-fold of each row, whose remainder by the number of folds is its fold.
     """
 
     t: F64
@@ -48,6 +52,8 @@ class Problem:
     fold: Ints
     binary: bool
     logged: F64 | None = None
+    in_pairs: bool = False
+    sub: Ints | None = None
 
     @property
     def designs(self) -> dict[Target, Design]:
@@ -88,6 +94,21 @@ class Nuisances(Displayable):
     ridge: crossfit.FoldModels | None = field(repr=False)
     other_models: dict[Target, list[Any]] = field(repr=False)
     design_recipe: DesignRecipe | None = field(default=None, repr=False)
+
+    @staticmethod
+    def thorough(**changed: Any) -> NuisanceRecipe:
+        """The recipe of a super learner over the whole menu: ridge, n-grams, bottleneck, tuned encoder; minutes.
+
+        Pass it as ``estimate(..., nuisances=Nuisances.thorough())``; `changed` as in ``SuperLearner``.
+        """
+        from causalrec.nuisance.super_learner import SuperLearner
+
+        return SuperLearner.thorough(**changed)
+
+    @property
+    def sub(self) -> Ints | None:
+        """(n,) sub-folds, where nuisances were fitted for pairs of folds."""
+        return self.problem.sub
 
     @cached_property
     def batch(self) -> Batch:
@@ -164,7 +185,7 @@ def fit_nuisances(
     if ridge:
         batch, data = _batch(problem, recipe), _data(problem)
         with one_blas_thread():
-            inner = crossfit.choose(batch, data, ridge)
+            inner = crossfit.choose(batch, data, ridge, problem.in_pairs)
             out, models = crossfit.finals(batch, data, inner, ridge, recipe.calibrate)
     fitted: dict[Target, list[Any]] = {}
     for target in other:
@@ -196,7 +217,7 @@ def refit_nuisances(
     w: F64,
     touched: tuple[Target, ...],
     z: F64 | None = None,
-    left_out: tuple[str, ...] | None = None,
+    left_out: tuple[tuple[str, ...], ...] | None = None,
 ) -> Perturbed:
     """Fit the touched nuisances again on R perturbed logs; the others are reused.
 
@@ -209,10 +230,14 @@ def refit_nuisances(
         Those whose data the perturbation changes. A logged propensity is never refitted.
     z : (n, R) or None
         A further covariate of each repetition.
-    left_out : tuple of str, (R,), or None
-        The node that each repetition does without.
+    left_out : tuple of tuple of str, (R,), or None
+        The nodes that each repetition does without.
     """
     recipe, reps = fitted.recipe, t.shape[1]
+    if fitted.ridge is None and isinstance(recipe.outcome, RidgeLogistic):
+        raise EstimationError(
+            "a super learner is not refitted a hundred times; check a fit with the default nuisances on the same log instead."
+        )
     data = Data(
         t.astype(np.float32),
         y.astype(np.float32),
@@ -244,14 +269,14 @@ def _refit_other(
     y: F64,
     w: F64,
     z: F64 | None,
-    left_out: tuple[str, ...] | None,
+    left_out: tuple[tuple[str, ...], ...] | None,
     r: int,
 ) -> F64:
     one = replace(problem, t=t[:, r], y=y[:, r], w=w[:, r])
     extra = None if z is None else z[:, r]
     design = problem.designs[target]
     if left_out is not None:
-        design = design.keep([owner for owner in design.owners if owner != left_out[r]])
+        design = design.keep([owner for owner in design.owners if owner not in left_out[r]])
     return learners.cross_fit(learner, design, *_learner_rows(one, target), problem.fold, extra)[0]
 
 
@@ -312,7 +337,7 @@ def _gain(
         constant = float((w * (y - mean) ** 2).sum() / w.sum())
     chosen = "–"
     if models is not None and target in models.inner.choices:
-        folds = models.inner.choices[target].variances
+        folds = models.inner.choices[target].by_fold
         chosen = "; ".join(" + ".join(f"{v:g}" for v in one) for one in dict.fromkeys(folds)) or "–"
     return {
         "model": target,

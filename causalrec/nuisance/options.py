@@ -64,9 +64,16 @@ class Folds:
         check_choice(self.by, "by", ("user",))
 
     def assign(
-        self, units: Ints, row_hash: npt.NDArray[np.uint64], strata: F64, rng: np.random.Generator
+        self,
+        units: Ints,
+        row_hash: npt.NDArray[np.uint64],
+        strata: F64,
+        rng: np.random.Generator,
+        divisions: int = 1,
     ) -> Ints:
-        """(n,) fold of each row, 0 … n_splits − 1.
+        """(n,) fold of each row, 0 … n_splits − 1; with `divisions` D, sub-fold 0 … D · n_splits − 1.
+
+        The fold of a sub-fold is its remainder by n_splits.
 
         The draw depends on `rng` and on what units did, not on their names, their order or the index.
         """
@@ -75,7 +82,7 @@ class Folds:
             raise EstimationError(
                 f"the log has {n_units} units, fewer than the {self.n_splits} folds; pass folds=Folds({max(3, n_units)}) or a longer log."
             )
-        return deal(content_order(units, row_hash, strata), self.n_splits, rng)[units]
+        return deal(content_order(units, row_hash, strata), divisions * self.n_splits, rng)[units]
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ class RidgeLogistic:
         Penalty of a standardised plain column.
     """
 
-    variances: tuple[float, ...] = (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
+    variances: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.001)
     light: float = 1.0
 
     def __post_init__(self) -> None:

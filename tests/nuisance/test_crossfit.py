@@ -25,7 +25,7 @@ from causalrec.nuisance import (
     refit_nuisances,
 )
 from causalrec.nuisance.batch import TARGETS, Batch, Task
-from causalrec.nuisance.crossfit import fold_pairs
+from causalrec.nuisance.crossfit import search_sets
 from causalrec.nuisance.design import Design, Part
 from causalrec.nuisance.options import RidgeLogistic
 
@@ -125,12 +125,12 @@ def test_the_penalty_hears_signal_from_noise() -> None:
 
 
 def test_pairs_of_folds_cover_every_fold_and_thin_out_on_long_logs() -> None:
-    assert len(fold_pairs(5, 1000)) == 10
-    long = fold_pairs(5, 1_000_000)
+    assert len(search_sets(5, 1000, 2)) == 10
+    long = search_sets(5, 1_000_000, 2)
     assert len(long) == 5
     assert {f for pair in long for f in pair} == set(range(5))
     assert all(a < b for a, b in long)
-    assert len(fold_pairs(3, 1_000_000)) == 3
+    assert len(search_sets(3, 1_000_000, 2)) == 3
 
 
 def test_out_of_fold_probabilities_are_calibrated_and_informative(
