@@ -9,13 +9,33 @@ import networkx as nx
 from causalrec import dag
 from causalrec.log import ImpressionLog
 
-WORDS = ("text", "history", "match")
+WORDS = ("text", "history", "match", "lexical", "ngrams")
+BESIDE = {"lexical": "its lexical features", "ngrams": "its n-grams"}
 COLUMNS = ("score", "modifiers", "confounders", "instrument", "position", "negative_controls")
 
 
 def listed(names: Sequence[str]) -> str:
     """``'a', 'b' and 'c'``."""
     shown = [repr(n) for n in names]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
+
+
+def in_words(log: ImpressionLog, names: Sequence[str]) -> str:
+    """As ``listed``, a text's further representations beside it: ``'text:title' and its lexical features``."""
+    beside: dict[str, list[str]] = {}
+    for name in names:
+        block = log.blocks.get(name)
+        if block is not None and block.kind in BESIDE and f"text:{block.columns[0]}" in names:
+            beside.setdefault(f"text:{block.columns[0]}", []).append(name)
+    hidden = {name for group in beside.values() for name in group}
+    kept = [name for name in names if name not in hidden]
+    link = "and" if len(kept) == 1 else "with"
+    shown = [
+        f"{n!r} {link} {' and '.join(BESIDE[log.blocks[b].kind] for b in beside[n])}"
+        if n in beside
+        else repr(n)
+        for n in kept
+    ]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else "".join(shown)
 
 
@@ -38,21 +58,21 @@ def assumptions(
     elif free:
         said.append(f"{treatment!r} was drawn at random: nothing hidden moves both it and {outcome!r}")
     else:
-        said.append(f"no hidden common cause of {treatment!r} and {outcome!r} beyond {listed(pool)}")
+        said.append(f"no hidden common cause of {treatment!r} and {outcome!r} beyond {in_words(log, pool)}")
     if words and not log.roles.propensity and not free:
         said.append(
-            f"{listed(words)} keep all that the words say about both exposure and {outcome!r}: "
+            f"{in_words(log, words)} keep all that the words say about both exposure and {outcome!r}: "
             "a frozen encoder may lose some of it"
         )
     if score and words and not any(graph.has_edge(n, treatment) for n in words):
         said.append(f"exposure depends on the words through {score[0]!r} only")
     if words:
         said.append("the words and the histories were fixed before the exposure")
-    return (*said, *_always(treatment, by=needed))
+    return (*said, *_always(treatment, by=in_words(log, needed)))
 
 
-def _always(treatment: str, by: Sequence[str]) -> tuple[str, ...]:
-    alike = f", whatever its {listed(by)}" if by else ""
+def _always(treatment: str, by: str) -> tuple[str, ...]:
+    alike = f", whatever its {by}" if by else ""
     return (
         f"overlap: each impression could have had {treatment!r} and could have gone without{alike}",
         f"consistency: {treatment!r} means the same thing in every row",
@@ -73,7 +93,7 @@ def other_assumptions(log: ImpressionLog, strategy: str, through: Sequence[str])
             f"all of the effect of {treatment!r} runs through {listed(through)}",
             f"no hidden common cause of {listed(through)} and either {treatment!r} or {outcome!r}",
         )
-    return (*first, *_always(treatment, by=()))
+    return (*first, *_always(treatment, by=""))
 
 
 def refusals(log: ImpressionLog, graph: nx.DiGraph, pool: Sequence[str]) -> tuple[tuple[str, str], ...]:
@@ -136,12 +156,12 @@ def notes(
         )
     else:
         said.append(
-            f"Adjusting for {listed(pool)} closes every back door (DoWhy, confirmed by a d-separation test)."
+            f"Adjusting for {in_words(log, pool)} closes every back door (DoWhy, confirmed by a d-separation test)."
         )
     score = [n for n in log.roles.score if n in needed]
     if score and set(needed) < set(pool):
         said.append(
-            f"{score[0]!r} is a balancing score: the propensity needs {listed(needed)} only; "
+            f"{score[0]!r} is a balancing score: the propensity needs {in_words(log, needed)} only; "
             "the outcome model may use everything."
         )
     slots = [n for n in log.roles.position if n in nx.descendants(graph, treatment)]

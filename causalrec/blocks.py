@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class Block:
     keys : (u,) uint64, optional
         Hash of what each distinct vector was made of (its text), so that folds do not depend on the last bits
         of a vector; a hash of the vectors where it is not given.
+    texts : (u,) tuple of str, optional
+        The distinct texts themselves, of a text block, for representations that are learnt inside the folds.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Block:
     columns: tuple[str, ...]
     made_by: str
     keys: npt.NDArray[np.uint64] | None = None
+    texts: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.codes.ndim != 1:

@@ -16,10 +16,12 @@ from typing import Any
 import networkx as nx
 
 from causalrec._checks import did_you_mean
+from causalrec.blocks import Block
 from causalrec.errors import GraphError, IdentificationError
 from causalrec.log import ImpressionLog
 
 COLUMN_ROLES = ("score", "modifiers", "confounders", "instrument", "position", "negative_controls")
+BESIDE = ("lexical", "ngrams")
 NO_NODE = ("unit", "item", "time", "weight", "propensity")
 
 
@@ -205,6 +207,9 @@ def _expand_columns(graph: nx.DiGraph, log: ImpressionLog, unseen: set[str]) -> 
             raise GraphError(
                 f"graph names both {column!r} and {twice[0]!r}, the block read from it; keep one of them."
             )
+    for block in blocks:
+        if block.kind == "text" and block.name in graph and block.name not in unseen:
+            own[block.name] = [block.name, *_beside(block, graph, blocks)]
     expanded = nx.DiGraph()
     for node, data in graph.nodes(data=True):
         expanded.add_nodes_from(own.get(node, [node]), **data)
@@ -213,9 +218,19 @@ def _expand_columns(graph: nx.DiGraph, log: ImpressionLog, unseen: set[str]) -> 
     for block in blocks:
         if len(block.columns) > 1 and block.name not in graph and set(block.columns) <= set(own):
             shared = set.intersection(*(set(graph.successors(c)) for c in block.columns))
-            expanded.add_edges_from((part, block.name) for c in block.columns for part in own[c])
+            expanded.add_edges_from(
+                (part, block.name)
+                for c in block.columns
+                for part in own[c]
+                if log.blocks[part].kind not in BESIDE
+            )
             expanded.add_edges_from((block.name, b) for effect in shared for b in own.get(effect, [effect]))
     return expanded
+
+
+def _beside(text: Block, graph: nx.DiGraph, blocks: list[Block]) -> list[str]:
+    """Further representations of a text block's words that the graph does not name itself."""
+    return [b.name for b in blocks if b.kind in BESIDE and b.columns == text.columns and b.name not in graph]
 
 
 def _check_nodes(graph: nx.DiGraph, log: ImpressionLog, roles: Mapping[str, str], unseen: set[str]) -> None:

@@ -17,7 +17,7 @@ from causalrec.report.words import shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WORDS = ("text", "history", "match")
+WORDS = ("text", "history", "match", "lexical", "ngrams")
 HEADINGS = {
     "treatment": "exposure",
     "outcome": "outcome",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.utils import get_tags
@@ -17,6 +16,8 @@ from causalrec._checks import check_scalar
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, CausalRecError, RepresentationError
 from causalrec.log import ImpressionLog
+from causalrec.represent.lexical import lexical_blocks, text_keys
+from causalrec.represent.ngrams import ngram_blocks
 from causalrec.represent.pairs import distinct_pairs, history_vectors, match_features, reduce, unit_rows
 from causalrec.represent.text import TextEmbedder
 
@@ -25,7 +26,14 @@ Ints = npt.NDArray[np.int64]
 MOST_COLUMNS = 20_000
 
 
-def embed(log: ImpressionLog, transformer: Any = None, *, pair_components: int = 16) -> ImpressionLog:
+def embed(
+    log: ImpressionLog,
+    transformer: Any = None,
+    *,
+    pair_components: int = 16,
+    lexical: bool = True,
+    ngrams: bool = False,
+) -> ImpressionLog:
     """Give the log its representation blocks: what the words say, as numbers.
 
     Every distinct text is encoded once, whatever column or history it stands in. The encoder sees texts only,
@@ -70,16 +78,24 @@ def embed(log: ImpressionLog, transformer: Any = None, *, pair_components: int =
     vectors, made_by = _encode(TextEmbedder() if transformer is None else transformer, words)
     row = {text: i for i, text in enumerate(words)}
     blocks = [
-        Block(f"text:{name}", "text", vectors[[row[t] for t in texts]], codes, (name,), made_by, _keys(texts))
+        _text_block(name, texts, vectors[[row[t] for t in texts]], codes, made_by)
         for name, (texts, codes) in columns.items()
     ]
     if log.roles.history:
         values = history_vectors([[row[t] for t in texts] for texts in histories], vectors)
         name = log.roles.history[0]
-        keys = _keys(["\x1f".join(texts) for texts in histories])
+        keys = text_keys(["\x1f".join(texts) for texts in histories])
         history = Block(f"history:{name}", "history", values, history_codes, (name,), made_by, keys)
         blocks += [history, *_match_blocks(history, blocks, vectors, pair_components)]
-    return log.with_blocks(blocks)
+    beside = [*(lexical_blocks(log) if lexical else []), *(ngram_blocks(log) if ngrams else [])]
+    return log.with_blocks([*blocks, *beside])
+
+
+def _text_block(name: str, texts: Sequence[str], values: Floats, codes: Ints, made_by: str) -> Block:
+    """The block of one text column, with its texts."""
+    return Block(
+        f"text:{name}", "text", values, codes, (name,), made_by, text_keys(list(texts)), texts=tuple(texts)
+    )
 
 
 def _match_blocks(history: Block, texts: Sequence[Block], vectors: Floats, components: int) -> list[Block]:
@@ -107,11 +123,6 @@ def _match_blocks(history: Block, texts: Sequence[Block], vectors: Floats, compo
             Block(name, "match", features, codes, columns, made_by, _pair_keys(history, text, first, second))
         )
     return blocks
-
-
-def _keys(texts: list[str]) -> npt.NDArray[np.uint64]:
-    """Hash of each text, (u,)."""
-    return pd.util.hash_array(np.array(texts, dtype=object))
 
 
 def _pair_keys(history: Block, text: Block, first: Any, second: Any) -> npt.NDArray[np.uint64] | None:
