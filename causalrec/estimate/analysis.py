@@ -10,15 +10,37 @@ import numpy.typing as npt
 
 from causalrec import scores
 from causalrec._checks import check_choice
+from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError, HonestyError, OverlapError
 from causalrec.estimate.caveats import caveats, units_in_smaller_arm
+from causalrec.estimate.correction import (
+    Correction,
+    PairCorrection,
+    clusters,
+    correct,
+    repeated_items,
+    second_order_again,
+    wants_pairs,
+)
 from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
-from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances, Problem, fit_nuisances, learn_design
+from causalrec.nuisance import (
+    Clip,
+    Folds,
+    NuisanceRecipe,
+    Nuisances,
+    Problem,
+    RidgeLogistic,
+    fit_nuisances,
+    learn_design,
+)
 from causalrec.nuisance.columns import Covariate, row_hash
+from causalrec.nuisance.super_learner import SuperLearner, fit_super_learner
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 ESTIMANDS = tuple(scores.SCORES)
+MIN_FOLDS = 4
+"""Folds, of which three are left out at once where pairs of folds are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +79,29 @@ class Settings:
     estimand: str = "ate"
     clip: Clip = field(default_factory=Clip)
     folds: Folds = field(default_factory=Folds)
+    correction: Correction = field(default_factory=Correction)
 
     @classmethod
-    def of(cls, estimand: str, clip: Clip | None, folds: Folds | None, t: F64) -> Settings:
+    def of(
+        cls,
+        estimand: str,
+        clip: Clip | None,
+        folds: Folds | None,
+        t: F64,
+        correction: Correction | None = None,
+    ) -> Settings:
         """Check and fill in; the default clip is .01, or a tenth of the rarer arm's share where that is less."""
         check_choice(estimand, "estimand", ESTIMANDS)
-        for value, kind, name in ((clip, Clip, "clip"), (folds, Folds, "folds")):
+        for value, kind, name in (
+            (clip, Clip, "clip"),
+            (folds, Folds, "folds"),
+            (correction, Correction, "correction"),
+        ):
             if value is not None and not isinstance(value, kind):
                 raise ArgumentError(f"{name} is {value!r}; must be {kind.__name__}(...) or None.")
         rarer = min(float(t.mean()), 1 - float(t.mean()))
-        return cls(estimand, clip or Clip(min(Clip().bound, rarer / 10)), folds or Folds())
+        clip = clip or Clip(min(Clip().bound, rarer / 10))
+        return cls(estimand, clip, folds or Folds(), correction or Correction())
 
     def score(self, t: F64, y: F64, nuisances: tuple[F64, F64, F64]) -> scores.Pair:
         """The (a, b) pair of the estimand at clipped propensities; the ATO needs no clipping."""
@@ -78,18 +113,39 @@ class Settings:
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """Everything that was computed on the way to one effect."""
+    """Everything that was computed on the way to one effect.
+
+    ``effect`` is of second order where ``correction.order`` is 2; ``pair`` is the first-order score. ``by_unit`` is
+    the effect with errors by unit alone, ``by_item`` that with errors by unit and item, None where no item repeats.
+    """
 
     inputs: Inputs
     settings: Settings
     nuisances: Nuisances
     pair: scores.Pair
     effect: scores.Estimate
+    by_unit: scores.Estimate
     by_item: scores.Estimate | None
+    correction: PairCorrection
     naive: scores.Estimate
     anyway: scores.Estimate | None
     overlap: Overlap
     caveats: tuple[str, ...]
+
+    @property
+    def scores(self) -> F64:
+        """(n,) scores whose (weighted) mean is the effect."""
+        if self.correction.estimate is not None:
+            return self.correction.estimate.scores
+        a, b = self.pair
+        w = np.ones_like(a) if self.inputs.weights is None else self.inputs.weights
+        return a / ((w * b).sum() / w.sum())
+
+    @property
+    def ate_scores(self) -> F64 | None:
+        """(n,) second-order scores of the ATE for models of the conditional effect; None where first-order ones do."""
+        corrected = self.correction.order == 2 and self.settings.estimand == "ate"
+        return self.scores if corrected else None
 
 
 def analyse(
@@ -103,10 +159,13 @@ def analyse(
         The arms do not overlap enough for the estimand.
     """
     _check_items(inputs)
-    fitted = nuisances if isinstance(nuisances, Nuisances) else fit_on(inputs, settings.folds, nuisances, rng)
+    fitted, sub = (
+        (nuisances, None) if isinstance(nuisances, Nuisances) else fit_on(inputs, settings, nuisances, rng)
+    )
     fitted.check_matches(inputs.t, inputs.y)
     if isinstance(nuisances, Nuisances):
         _check_same_problem(inputs, fitted)
+        sub = fitted.sub
     e, weights = fitted.propensity, inputs.weights
     overlap = measure_overlap(inputs.t, e, settings.clip, weights, settings.estimand)
     thin = refuse_if_hopeless(overlap, inputs, settings.estimand, fitted.logged)
@@ -114,21 +173,30 @@ def analyse(
     pair = settings.score(inputs.t, inputs.y, at)
     naive = scores.difference_in_means(inputs.t, inputs.y, weights)
     few = units_in_smaller_arm(inputs)
-    effect = scores.clustered_ratio(pair, inputs.units, None, weights, at_most=few)
-    by_item = (
-        None if inputs.items is None else scores.clustered_ratio(pair, inputs.units, inputs.items, weights)
+    first = scores.ratio_influence(*pair, weights)
+    found = correct(
+        inputs, fitted, sub, settings.correction, settings.estimand, settings.clip.bound, first, few
     )
+    value, influence = first if found.estimate is None else (found.estimate.value, found.estimate.influence)
+    by_unit = scores.estimate_of(value, influence, inputs.units, at_most=few)
+    items = clusters(inputs, found)
+    by_item = (
+        None if items is None else scores.estimate_of(value, influence, inputs.units, items, at_most=few)
+    )
+    effect = by_unit if by_item is None else by_item
     return Analysis(
         inputs,
         settings,
         fitted,
         pair,
         effect,
+        by_unit,
         by_item,
-        scores.clustered_ratio(naive, inputs.units, None, weights, at_most=few),
-        _share_anyway(inputs, settings, at, fitted.logged),
+        found,
+        scores.clustered_ratio(naive, inputs.units, items, weights, at_most=few),
+        _share_anyway(inputs, settings, found, at, fitted.logged),
         overlap,
-        (*thin, *caveats(inputs, fitted, effect, by_item)),
+        (*thin, *caveats(inputs, fitted, found)),
     )
 
 
@@ -164,9 +232,9 @@ def _check_same_problem(inputs: Inputs, fitted: Nuisances) -> None:
 
 
 def fit_on(
-    inputs: Inputs, folds: Folds, recipe: NuisanceRecipe | None, rng: np.random.Generator
-) -> Nuisances:
-    """Draw folds by unit and cross-fit the nuisances."""
+    inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None, rng: np.random.Generator
+) -> tuple[Nuisances, Ints | None]:
+    """Draw folds by unit and cross-fit the nuisances; where items repeat, for pairs of folds, with sub-folds."""
     if recipe is not None and not isinstance(recipe, NuisanceRecipe):
         raise ArgumentError(
             f"nuisances is {recipe!r}; must be a NuisanceRecipe(...), fitted Nuisances or None."
@@ -178,12 +246,44 @@ def fit_on(
     of_propensity = of_outcome if same else design.keep(inputs.propensity_names or ())
     strata = 2 * t + (y > y.mean())
     content = design.row_hash * np.uint64(7) + strata.astype(np.uint64) + _bits(y)
-    fold = folds.assign(inputs.units, content, strata, rng)
+    folds = _folds(settings, recipe)
+    in_pairs = _can_pair(inputs, settings, recipe)
+    sub = folds.assign(inputs.units, content, strata, rng, divisions=2 if in_pairs else 1)
+    fold = sub % folds.n_splits
     weights = np.ones_like(t) if inputs.weights is None else inputs.weights / inputs.weights.mean()
     problem = Problem(
-        t, y, weights, of_propensity, of_outcome, fold, bool(np.isin(y, (0.0, 1.0)).all()), inputs.logged
+        t,
+        y,
+        weights,
+        of_propensity,
+        of_outcome,
+        fold,
+        bool(np.isin(y, (0.0, 1.0)).all()),
+        inputs.logged,
+        in_pairs,
+        sub,
     )
-    return fit_nuisances(problem, recipe or NuisanceRecipe(), design_recipe)
+    if isinstance(recipe, SuperLearner):
+        blocks = [c for c in inputs.covariates if isinstance(c, Block)]
+        return fit_super_learner(problem, recipe, blocks, design_recipe, inputs.units), None
+    return fit_nuisances(problem, recipe or NuisanceRecipe(), design_recipe), sub
+
+
+def _folds(settings: Settings, recipe: NuisanceRecipe | None) -> Folds:
+    """The folds asked for; a super learner has its own default, since its members cost more."""
+    return recipe.folds if isinstance(recipe, SuperLearner) and settings.folds == Folds() else settings.folds
+
+
+def _can_pair(inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None) -> bool:
+    """Whether pairs of folds are left out: pairs of rows are wanted, the learners are ridge, and folds and users are enough."""
+    recipe = recipe or NuisanceRecipe()
+    if isinstance(recipe, SuperLearner):
+        return False
+    ridge = isinstance(recipe.propensity, RidgeLogistic) and isinstance(recipe.outcome, RidgeLogistic)
+    enough = (
+        settings.folds.n_splits >= MIN_FOLDS and int(inputs.units.max()) + 1 >= 10 * settings.folds.n_splits
+    )
+    return ridge and enough and wants_pairs(settings.correction, inputs, repeated_items(inputs))
 
 
 def rescore(analysis: Analysis, estimand: str) -> Analysis:
@@ -197,7 +297,7 @@ def _bits(y: F64) -> npt.NDArray[np.uint64]:
 
 
 def _share_anyway(
-    inputs: Inputs, settings: Settings, at: tuple[F64, F64, F64], logged: bool
+    inputs: Inputs, settings: Settings, found: PairCorrection, at: tuple[F64, F64, F64], logged: bool
 ) -> scores.Estimate | None:
     """None where the ATT has no support, or the outcome is not a count of something that can happen anyway."""
     if (inputs.y < 0).any() or (inputs.y * inputs.t).sum() == 0:
@@ -209,10 +309,15 @@ def _share_anyway(
         )
     except OverlapError:
         return None
-    pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply_above(e), m0, m1)
-    return scores.clustered_ratio(
-        pair, inputs.units, None, inputs.weights, at_most=units_in_smaller_arm(inputs)
-    )
+    few = units_in_smaller_arm(inputs)
+    items = clusters(inputs, found)
+    corrected = second_order_again(inputs, found, "att")
+    if corrected is None:
+        pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply_above(e), m0, m1)
+        return scores.clustered_ratio(pair, inputs.units, items, inputs.weights, at_most=few)
+    mean, of_mean = scores.ratio_influence(inputs.t * inputs.y, inputs.t, inputs.weights)
+    influence = corrected.value / mean**2 * of_mean - corrected.influence / mean
+    return scores.estimate_of(1 - corrected.value / mean, influence, inputs.units, items, at_most=few)
 
 
 def _check_items(inputs: Inputs) -> None:

@@ -17,6 +17,7 @@ from causalrec.estimate.analysis import Analysis, Settings, analyse
 from causalrec.estimate.bridge import default_model, fit_econml
 from causalrec.estimate.cate import cate_interval
 from causalrec.estimate.caveats import units_in_smaller_arm
+from causalrec.estimate.correction import Correction
 from causalrec.estimate.inputs import Covariates, as_inputs, as_matrix
 from causalrec.estimate.overlap import measure_overlap, refuse_if_hopeless
 from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances
@@ -33,6 +34,7 @@ class DoublyRobust(BaseEstimator):
     model : unfitted EconML estimator of the DR or DML family; default ``LinearDRLearner()``
     nuisances : NuisanceRecipe or fitted Nuisances
     folds : Folds
+    correction : Correction
     clip : Clip
     random_state : int, Generator or None
 
@@ -59,6 +61,7 @@ class DoublyRobust(BaseEstimator):
         model: Any = None,
         nuisances: NuisanceRecipe | Nuisances | None = None,
         folds: Folds | None = None,
+        correction: Correction | None = None,
         clip: Clip | None = None,
         random_state: int | np.random.Generator | None = None,
     ) -> None:
@@ -66,6 +69,7 @@ class DoublyRobust(BaseEstimator):
         self.model = model
         self.nuisances = nuisances
         self.folds = folds
+        self.correction = correction
         self.clip = clip
         self.random_state = random_state
 
@@ -92,7 +96,7 @@ class DoublyRobust(BaseEstimator):
         W : (n, p) numbers, DataFrame, ``Block``, or a list of these
             Further things to adjust for. A ``Block`` keeps repeated vectors once.
         groups, items : (n,)
-            Whose row, and of what. Folds and errors go by `groups`; `items` adds ``by_item_``.
+            Whose row, and of what. Folds and errors go by `groups`; of `items` the pairs too.
         propensity : (n,)
             Known P(T=1).
         sample_weight : (n,)
@@ -102,23 +106,30 @@ class DoublyRobust(BaseEstimator):
         EstimationError, OverlapError, ArgumentError
         """
         inputs, x = as_inputs(Y, T, X, W, groups, items, propensity, sample_weight)
-        settings = Settings.of(self.estimand, self.clip, self.folds, inputs.t)
+        settings = Settings.of(self.estimand, self.clip, self.folds, inputs.t, self.correction)
         rng = as_generator(self.random_state)
         seed = int(rng.integers(2**31))
         self.analysis_: Analysis = analyse(inputs, settings, self.nuisances, np.random.default_rng(seed))
         self.nuisances_ = self.analysis_.nuisances
         chosen = default_model() if self.model is None else self.model
         self.model_ = fit_econml(
-            chosen, inputs.y, inputs.t, x, self.nuisances_, settings.clip, inputs.weights, seed
+            chosen,
+            inputs.y,
+            inputs.t,
+            x,
+            self.nuisances_,
+            settings.clip,
+            inputs.weights,
+            seed,
+            self.analysis_.ate_scores,
         )
         self.x_ = x
         self.n_features_in_ = 0 if x is None else x.shape[1]
         _store(self, self.analysis_.effect)
         self.by_item_ = self.analysis_.by_item
         self.naive_effect_ = self.analysis_.naive.value
-        a, b = self.analysis_.pair
-        w = np.ones_like(a) if inputs.weights is None else inputs.weights
-        self.scores_ = a / ((w * b).sum() / w.sum())
+        self.scores_ = self.analysis_.scores
+        self.correction_ = self.analysis_.correction
         return self
 
     def cate(self, X: npt.ArrayLike | pd.DataFrame | None = None) -> F64:
@@ -197,7 +208,7 @@ class IPW(BaseEstimator):
         EstimationError, OverlapError, ArgumentError
         """
         inputs, _ = as_inputs(Y, T, X, W, groups, items, propensity, None)
-        settings = Settings.of("ate", self.clip, self.folds, inputs.t)
+        settings = Settings.of("ate", self.clip, self.folds, inputs.t, Correction(order=1))
         if inputs.logged is None:
             analysis = analyse(inputs, settings, self.nuisances, as_generator(self.random_state))
             e = analysis.nuisances.propensity

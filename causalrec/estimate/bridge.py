@@ -73,6 +73,13 @@ class _CachedRegressor(_Cached):
         return self.table[self.rows(x), (x[:, -1] > 0.5).astype(np.int64)]
 
 
+def _carrying(scores: F64, y: F64, t: F64, nuisances: Nuisances, least: float) -> F64:
+    """m₁ (n,) with which EconML's own doubly robust pseudo-outcome, m₁ − m₀ + T (Y − m₁)/e − (1 − T)(Y − m₀)/(1 − e), is the score."""
+    e, m0 = np.clip(nuisances.propensity, least, 1 - least), nuisances.outcome_0
+    rest = -m0 + t * y / e - (1 - t) * (y - m0) / (1 - e)
+    return (scores - rest) / (1 - t / e)
+
+
 def default_model() -> Any:
     """``LinearDRLearner()``, a linear model of the doubly robust pseudo-outcomes in the modifiers."""
     from econml.dr import LinearDRLearner
@@ -89,6 +96,7 @@ def fit_econml(
     clip: Clip,
     weights: F64 | None = None,
     random_state: int | None = None,
+    scores: F64 | None = None,
 ) -> Any:
     """A copy of `model` fitted on cached nuisances; `model` itself stays as it was.
 
@@ -96,6 +104,8 @@ def fit_econml(
     ----------
     model : unfitted EconML estimator with ``model_regression`` (DR) or ``model_y`` (DML)
     x : (n, q) modifiers or None
+    scores : (n,) or None
+        Pseudo-outcomes that a DR learner is to regress instead of the first-order ones.
 
     Raises
     ------
@@ -122,9 +132,8 @@ def fit_econml(
     if of_dr:
         own.min_propensity = max(clip.bound, 1e-12)
         own.model_propensity = _CachedClassifier(nuisances.propensity, -1)
-        own.model_regression = _CachedRegressor(
-            np.column_stack([nuisances.outcome_0, nuisances.outcome_1]), -2
-        )
+        m1 = nuisances.outcome_1 if scores is None else _carrying(scores, y, t, nuisances, own.min_propensity)
+        own.model_regression = _CachedRegressor(np.column_stack([nuisances.outcome_0, m1]), -2)
     else:
         mean = e * nuisances.outcome_1 + (1 - e) * nuisances.outcome_0
         own.model_y = _CachedRegressor(mean, -1)

@@ -57,13 +57,10 @@ def linear_projection(analysis: Analysis, basis: F64) -> tuple[F64, F64, int]:
     Chernozhukov & Semenova (2021). Returns (β (q,), V (q, q), G).
     """
     inputs, nuisances = analysis.inputs, analysis.nuisances
-    psi, _ = aipw_ate(
-        inputs.t,
-        inputs.y,
-        analysis.settings.clip.apply(nuisances.propensity),
-        nuisances.outcome_0,
-        nuisances.outcome_1,
-    )
+    psi = analysis.ate_scores
+    if psi is None:
+        e = analysis.settings.clip.apply(nuisances.propensity)
+        psi, _ = aipw_ate(inputs.t, inputs.y, e, nuisances.outcome_0, nuisances.outcome_1)
     w = np.ones_like(psi) if inputs.weights is None else inputs.weights
     bread = np.linalg.pinv((basis * w[:, None]).T @ basis)
     beta = bread @ ((basis * w[:, None]).T @ psi)

@@ -9,27 +9,38 @@ import pandas as pd
 
 from causalrec.blocks import Block
 from causalrec.nuisance.columns import robust_scale
-from causalrec.scores import Estimate
 
 if TYPE_CHECKING:
     from causalrec.estimate.analysis import Inputs
+    from causalrec.estimate.correction import PairCorrection
     from causalrec.nuisance import Nuisances
 
 ABSURD = 50.0
 """Quartile ranges from the median beyond which a number looks like a sentinel or an error."""
 TOO_GOOD = 0.97
 FEW_UNITS = 30
+NOTICEABLE = 0.02
 
 
-def caveats(inputs: Inputs, fitted: Nuisances, effect: Estimate, by_item: Estimate | None) -> tuple[str, ...]:
+def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[str, ...]:
     """Sentences; none where nothing is odd."""
-    found = [*_nothing_declared(inputs), *_absurd_numbers(inputs), *_odd_models(fitted), *_few_units(inputs)]
-    if by_item is not None and by_item.std_error > 1.3 * effect.std_error:
-        found.append(
-            f"Rows of one item are alike beyond their user: with errors by user and item the interval is [{by_item.ci_lower:+.4f}, {by_item.ci_upper:+.4f}]; "
-            "go by that one."
-        )
-    return tuple(found)
+    return (
+        *_nothing_declared(inputs),
+        *_absurd_numbers(inputs),
+        *_odd_models(fitted),
+        *_few_units(inputs),
+        *_items_without_partners(found),
+    )
+
+
+def _items_without_partners(found: PairCorrection) -> list[str]:
+    alone = 1 - found.share_served
+    if found.order == 1 or alone < NOTICEABLE:
+        return []
+    return [
+        f"{100 * alone:.0f} % of the rows have no partner (items shown once, or to one user): for them the effect model's error, not the confounding, "
+        "is taken to be that of the others."
+    ]
 
 
 def units_in_smaller_arm(inputs: Inputs) -> int:

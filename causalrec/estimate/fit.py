@@ -15,8 +15,10 @@ from causalrec._display import Displayable
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError, IdentificationError
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse, rescore
+from causalrec.estimate.bias_aware import Assumption, BiasAware, bias_aware
 from causalrec.estimate.bridge import default_model, fit_econml
 from causalrec.estimate.cate import cate_interval
+from causalrec.estimate.correction import Correction, PairCorrection
 from causalrec.estimate.groups import GroupEffects, group_effects
 from causalrec.estimate.modifiers import ModifierRecipe
 from causalrec.estimate.overlap import Overlap
@@ -62,12 +64,12 @@ class Fit(Displayable):
 
     @property
     def effect(self) -> float:
-        """The clustered mean of the estimand's scores, clicks per impression."""
+        """The mean of the estimand's scores, of second order where ``correction.order`` is 2; clicks per impression."""
         return self.analysis.effect.value
 
     @property
     def std_error(self) -> float:
-        """Standard error of ``effect``, clustered by unit."""
+        """Standard error of ``effect``, clustered by unit, and by item where items repeat."""
         return self.analysis.effect.std_error
 
     @property
@@ -128,15 +130,28 @@ class Fit(Displayable):
 
     @property
     def by_item(self) -> Estimate | None:
-        """The effect with errors clustered by unit *and* item, where an item is declared."""
+        """The effect with errors clustered by unit *and* item, None where no item repeats."""
         return self.analysis.by_item
+
+    @property
+    def by_unit(self) -> Estimate:
+        """The effect with errors clustered by unit alone."""
+        return self.analysis.by_unit
+
+    @property
+    def correction(self) -> PairCorrection:
+        """What pairs of rows said of the confounding that the words and covariates left."""
+        return self.analysis.correction
+
+    @property
+    def first_order(self) -> Estimate:
+        """The first-order (AIPW) effect."""
+        return self.analysis.correction.first_order
 
     @property
     def scores(self) -> F64:
         """(n,) scores whose (weighted) mean is ``effect``."""
-        a, b = self.analysis.pair
-        w = np.ones_like(a) if self.analysis.inputs.weights is None else self.analysis.inputs.weights
-        return a / ((w * b).sum() / w.sum())
+        return self.analysis.scores
 
     @property
     def nuisances(self) -> Nuisances:
@@ -186,12 +201,30 @@ class Fit(Displayable):
             )
         return self.modifiers.apply(log.frame)
 
+    def bias_aware(self, assumption: Assumption | None = None) -> BiasAware:
+        """An interval that allows for what the nuisances have not learnt of texts that are shown once.
+
+        Parameters
+        ----------
+        assumption : SimilarTexts, LearningCurve or OmittedVariable
+            What is assumed; it is part of the result. Default ``SimilarTexts()``.
+        """
+        texts = [(name, *self.log.texts(name)) for name in self.log.roles.text]
+        return bias_aware(self.analysis, assumption, texts, np.random.default_rng(self.seed))
+
     def _title(self) -> str:
         what = f"{self.log.roles.treatment[0]} → {self.log.roles.outcome[0]}"
         return f"{self.estimand} of {what}: {self.effect:+.4f} [{self.ci_lower:+.4f}, {self.ci_upper:+.4f}], 95 %, clustered by {self._cluster()}"
 
     def _cluster(self) -> str:
+        """What the headline's errors are clustered by."""
+        return self._unit() if self.by_item is None else f"{self._unit()} and {self._item()}"
+
+    def _unit(self) -> str:
         return self.log.roles.unit[0] if self.log.roles.unit else "row (no unit declared)"
+
+    def _item(self) -> str:
+        return (self.log.roles.item or self.log.roles.text or ("item",))[0]
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
@@ -209,18 +242,19 @@ class Fit(Displayable):
     def _estimates(self) -> Iterator[tuple[str, Estimate]]:
         yield "naive difference (not an effect)", self.naive
         yield f"effect, {self.estimand}", self.analysis.effect
+        if self.correction.order == 2:
+            yield f"effect, {self.estimand}, first order (AIPW)", self.first_order
+        if self.correction.left is not None:
+            yield "bias that the words and covariates left", self.correction.left
         if self.by_item is not None:
-            yield (
-                f"effect, {self.estimand}, errors by {self._cluster()} and {self.log.roles.item[0]}",
-                self.by_item,
-            )
+            yield f"effect, {self.estimand}, errors by {self._unit()} alone", self.by_unit
         if self.analysis.anyway is not None:
             yield "share of treated clicks that would have happened anyway", self.analysis.anyway
 
     def _notes(self) -> list[str]:
         o = self.overlap
         who = (
-            f"{self.n_units:,} {self._cluster()}s"
+            f"{self.n_units:,} {self._unit()}s"
             if self.log.roles.unit
             else "every row its own unit (no unit declared)"
         )
@@ -229,6 +263,11 @@ class Fit(Displayable):
             f"Effective sample size {o.ess_treated:,.0f} of {o.n_treated:,} treated, {o.ess_control:,.0f} of {o.n_control:,} control; "
             f"{100 * o.share_clipped:.1f} % clipped at {self.analysis.settings.clip.bound:g}; held-out AUC of the treatment {o.auc:.3f}.",
         ]
+        if self.by_item is not None:
+            notes.append(
+                f"{self._item()!r} repeats, so that items count as a sample: errors are clustered by {self._cluster()}."
+            )
+        notes.append(self.correction.sentence())
         if type(self.model).__name__.endswith("DML"):
             notes.append(
                 f"{type(self.model).__name__}'s own average is {self.model_average:+.4f} (overlap-weighted, another estimand)."
@@ -244,6 +283,7 @@ def estimate(
     estimand: str = "ate",
     nuisances: NuisanceRecipe | Nuisances | None = None,
     folds: Folds | None = None,
+    correction: Correction | None = None,
     clip: Clip | None = None,
     random_state: int | np.random.Generator | None = None,
 ) -> Fit:
@@ -278,7 +318,7 @@ def estimate(
     EstimationError, IdentificationError, ArgumentError
     """
     inputs = _inputs(log, plan)
-    settings = Settings.of(estimand, clip, folds, inputs.t)
+    settings = Settings.of(estimand, clip, folds, inputs.t, correction)
     rng = as_generator(random_state)
     seed = int(rng.integers(2**31))
     analysis = analyse(inputs, settings, nuisances, np.random.default_rng(seed))
@@ -292,6 +332,7 @@ def estimate(
         settings.clip,
         inputs.weights,
         seed,
+        analysis.ate_scores,
     )
     return Fit(log, plan, analysis, final, recipe, seed)
 

@@ -1,4 +1,4 @@
-"""Group average effects: the scores of a group, averaged in the group, clustered by unit."""
+"""Group average effects: the scores of a group, averaged in the group, with pairs inside it where the fit has pairs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from causalrec._checks import did_you_mean
 from causalrec._display import Displayable
 from causalrec.errors import EstimationError
 from causalrec.estimate.analysis import Analysis
+from causalrec.estimate.correction import clusters, corrected_group
 from causalrec.log import ImpressionLog
 
 MIN_ROWS = 50
@@ -30,7 +31,7 @@ class GroupEffects(Displayable):
     estimand : str
     records : tuple of dict
         group, n, n_units, effect, std_error, ci_lower, ci_upper, p_value; effects are None where an arm
-        of the group has fewer than 50 rows.
+        of the group has fewer than 50 rows, or hardly a row of it has a partner where the fit is of second order.
     """
 
     by: str
@@ -38,7 +39,7 @@ class GroupEffects(Displayable):
     records: tuple[dict[str, Any], ...] = field(repr=False)
 
     def _title(self) -> str:
-        return f"Group effects ({self.estimand}) by {self.by}, pointwise 95 % intervals clustered by unit"
+        return f"Group effects ({self.estimand}) by {self.by}, pointwise 95 % intervals, clustered as the effect is"
 
     def _rows(self) -> list[dict[str, Any]]:
         return list(self.records)
@@ -88,12 +89,25 @@ def _bin_label(k: int, bins: list[pd.Interval]) -> str:
 def _record(label: str, rows: pd.Series, analysis: Analysis) -> dict[str, Any]:
     here: npt.NDArray[np.bool_] = rows.to_numpy()
     inputs = analysis.inputs
-    a, b = analysis.pair
     t, units = inputs.t[here], np.unique(inputs.units[here], return_inverse=True)[1]
     out: dict[str, Any] = {"group": label, "n": int(here.sum()), "n_units": int(units.max(initial=-1)) + 1}
     keys = ("effect", "std_error", "ci_lower", "ci_upper", "p_value")
     if min((t == 1).sum(), (t == 0).sum()) < MIN_ROWS or out["n_units"] < 2:
         return out | dict.fromkeys(keys)
-    weights = None if inputs.weights is None else inputs.weights[here]
-    e = scores.clustered_ratio((a[here], b[here]), units, None, weights)
+    try:
+        e = _effect(analysis, here, units)
+    except EstimationError:
+        return out | dict.fromkeys(keys)
     return out | dict(zip(keys, (e.value, e.std_error, e.ci_lower, e.ci_upper, e.p_value), strict=True))
+
+
+def _effect(analysis: Analysis, here: npt.NDArray[np.bool_], units: npt.NDArray[np.int64]) -> scores.Estimate:
+    """Of the order of the fit: by pairs inside the group, or the group's mean score."""
+    inputs, found = analysis.inputs, analysis.correction
+    if found.order == 2:
+        return corrected_group(inputs, found, here, analysis.settings.estimand)
+    a, b = analysis.pair
+    weights = None if inputs.weights is None else inputs.weights[here]
+    items = clusters(inputs, found)
+    within = None if items is None else np.unique(items[here], return_inverse=True)[1]
+    return scores.clustered_ratio((a[here], b[here]), units, within, weights)

@@ -3,6 +3,7 @@
 from causalrec.nuisance.columns import DesignRecipe, learn_design
 from causalrec.nuisance.nuisances import Nuisances, Problem, auc, fit_nuisances, refit_nuisances
 from causalrec.nuisance.options import Clip, Folds, NuisanceRecipe, RidgeLogistic
+from causalrec.nuisance.super_learner import SuperLearner
 
 __all__ = [
     "Clip",
@@ -12,6 +13,7 @@ __all__ = [
     "Nuisances",
     "Problem",
     "RidgeLogistic",
+    "SuperLearner",
     "auc",
     "fit_nuisances",
     "learn_design",

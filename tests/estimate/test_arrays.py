@@ -95,7 +95,15 @@ def test_scikit_learns_conventions(world: World) -> None:
     twin = clone(made)
     assert twin is not made
     assert twin.get_params() == made.get_params()
-    assert set(made.get_params()) == {"estimand", "model", "nuisances", "folds", "clip", "random_state"}
+    assert set(made.get_params()) == {
+        "estimand",
+        "model",
+        "nuisances",
+        "folds",
+        "correction",
+        "clip",
+        "random_state",
+    }
     assert made.set_params(estimand="ate").estimand == "ate"
     given = columns(world)
     fitted = made.fit(**given)

@@ -130,7 +130,7 @@ def test_overlap_is_that_of_the_estimand():
     assert att.overlap.ess_control == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
 
 
-def test_dependence_within_items_is_a_caveat():
+def test_dependence_within_items_is_in_the_headline():
     rng = np.random.default_rng(3)
     n, item = 6_000, rng.integers(0, 40, 6_000)
     chance, level = rng.uniform(0.15, 0.85, 40), rng.normal(0, 1, 40)
@@ -145,8 +145,10 @@ def test_dependence_within_items_is_a_caveat():
     log = cr.read_log(frame, treatment="t", outcome="y", unit="user", item="item")
     fit = fitted(log)
     assert fit.by_item is not None
-    assert fit.by_item.std_error > 1.3 * fit.std_error
-    assert any("alike beyond their user" in c for c in fit.analysis.caveats)
+    assert fit.std_error == fit.by_item.std_error
+    plain = cr.estimate(log, cr.identify(log), correction=cr.Correction(order=1), random_state=0)
+    assert plain.std_error > 1.3 * plain.by_unit.std_error
+    assert "items count as a sample" in fit.summary()
 
 
 def test_a_log_that_declares_no_cause_says_that_it_is_the_naive_comparison():

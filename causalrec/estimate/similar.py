@@ -1,0 +1,177 @@
+"""How products of residuals go with the likeness of two texts: what the bias is at likeness 1.
+
+Pairs of rows of different units whose texts are alike share what acts on both; a regression on likeness says how much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from causalrec.blocks import Block
+from causalrec.errors import ArgumentError, EstimationError
+from causalrec.estimate.analysis import Analysis
+
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Texts = tuple[str, Sequence[str], Ints]
+"""Name of a text column, its (u,) distinct texts, and (n,) which of them each row has."""
+NARROW = 30
+"""A representation of no more columns than this is learnt nearly in full: its similarity is not asked for."""
+MAX_WORDS = 5_000
+MAX_PAIRS = 20_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """K(i, j) = (z_i − μ)'(z_j − μ) with z = values[codes], of mean 1 at i = j."""
+
+    name: str
+    values: Any
+    codes: Ints
+    mean: F64
+
+    @classmethod
+    def of(cls, name: str, values: Any, codes: Ints, w: F64) -> Similarity | None:
+        """From (u, p) features, dense or sparse; None if they are the same in all rows."""
+        counts = np.bincount(codes, w, values.shape[0]) / w.sum()
+        mean = np.asarray(values.T @ counts).ravel()
+        squares = values.multiply(values) if sparse.issparse(values) else values**2
+        spread = float(counts @ np.asarray(squares.sum(axis=1)).ravel() - mean @ mean)
+        if spread <= 1e-9:
+            return None
+        return cls(name, values / np.sqrt(spread), codes, mean / np.sqrt(spread))
+
+    def times(self, v: F64) -> F64:
+        """K v, (n,)."""
+        b = self.values.T @ np.bincount(self.codes, v, self.values.shape[0]) - self.mean * v.sum()
+        return np.asarray((self.values @ b - self.mean @ b)[self.codes])
+
+    def at(self, i: Ints, j: Ints) -> F64:
+        """K of these pairs of rows."""
+        shift, out = self.values @ self.mean, np.empty(len(i))
+        for start in range(0, len(i), 50_000):
+            here = slice(start, start + 50_000)
+            x, y = self.values[self.codes[i[here]]], self.values[self.codes[j[here]]]
+            product = x.multiply(y) if sparse.issparse(x) else x * y
+            out[here] = np.asarray(product.sum(axis=1)).ravel()
+        return np.asarray(out - shift[self.codes[i]] - shift[self.codes[j]] + self.mean @ self.mean)
+
+    def overlap(self, other: Similarity, w: F64) -> float:
+        """Σ_ij w_i w_j K(i, j) K'(i, j), over all pairs of rows: the squared norm of Σ_i w_i z_i z'_i."""
+        shape = (self.values.shape[0], other.values.shape[0])
+        meet = sparse.csr_matrix((w, (self.codes, other.codes)), shape=shape)
+        product = self.values.T @ (meet @ other.values)
+        product = product.toarray() if sparse.issparse(product) else np.asarray(product)
+        return float(((product - w.sum() * np.outer(self.mean, other.mean)) ** 2).sum())
+
+
+def similarities(a: Analysis, texts: Sequence[Texts], min_texts: int) -> list[Similarity]:
+    """Embeddings that the analysis adjusts for, and the TF-IDF of the words of each text column."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    w = a.nuisances.problem.w
+    found = [
+        Similarity.of(c.name, c.values.astype(np.float64), c.codes, w)
+        for c in a.inputs.covariates
+        if isinstance(c, Block) and c.width > NARROW
+    ]
+    for name, words, codes in texts:
+        if len(codes) != len(w):
+            raise ArgumentError(f"texts {name!r} has {len(codes):,} rows, the analysis {len(w):,}.")
+        tfidf = TfidfVectorizer(
+            token_pattern=r"(?u)\b\w+\b",
+            min_df=min(min_texts, len(words)),
+            max_features=MAX_WORDS,
+            sublinear_tf=True,
+        )
+        try:
+            found.append(Similarity.of(f"words:{name}", tfidf.fit_transform(words), codes, w))
+        except ValueError:  # no word is in so many texts: nothing is shared
+            continue
+    some = [k for k in found if k is not None]
+    if not some:
+        raise EstimationError(
+            "no two texts can be compared: there is no embedding of more than "
+            f"{NARROW} columns and no word in {min_texts} texts; pass texts=, or use OmittedVariable(...)."
+        )
+    return some
+
+
+@dataclass(frozen=True, eq=False)
+class PairBias:
+    """Σ_k c_k, and its influence function (n,), of mean zero."""
+
+    names: tuple[str, ...]
+    bias: float
+    influence: F64
+
+
+def pair_bias(a: Analysis, similarities: list[Similarity]) -> PairBias:
+    """The bias that pairs of rows of different units show: c = G⁻¹ h, summed.
+
+    h_k = Σ_{i≠j} K_k(i, j) U_i V_j and G_kl = Σ_{i≠j} K_k K_l: least squares of U_i V_j on the similarities
+    (Haseman & Elston, 1972), at a similarity of 1. U and V are the residuals whose conditional means are α and β.
+    The influence function is twice the projection of h, conservative where the statistic is degenerate.
+    """
+    units, w = a.inputs.units, a.nuisances.problem.w
+    i, j = same_unit(units)
+    within = [k.at(i, j) for k in similarities]
+    ww = w[i] * w[j]
+    gram = np.array(
+        [
+            [k.overlap(m, w) - float((ww * within[r] * within[s]).sum()) for s, m in enumerate(similarities)]
+            for r, k in enumerate(similarities)
+        ]
+    )
+    weight = np.linalg.pinv(gram, hermitian=True).sum(axis=0)
+    n = len(w)
+    rows = np.zeros(n)
+    for sign, u, v in residuals(a):
+        u, v = w * u, w * v
+        for c, k, own in zip(weight, similarities, within, strict=True):
+            ku, kv = (k.times(x) - np.bincount(i, own * x[j], n) for x in (u, v))
+            rows += sign * c * (u * kv + v * ku) / 2
+    bias = float(rows.sum())
+    return PairBias(tuple(k.name for k in similarities), bias, 2 * (n * rows - bias))
+
+
+def same_unit(units: Ints) -> tuple[Ints, Ints]:
+    """(P,), (P,) the ordered pairs of rows of one unit, each row with itself included."""
+    counts = np.bincount(units)
+    total = int((counts**2).sum())
+    if total > MAX_PAIRS:
+        raise EstimationError(
+            f"units have {total:,} pairs of rows of their own, above {MAX_PAIRS:,}: few units have most rows. Use LearningCurve(...)."
+        )
+    order = np.argsort(units, kind="stable")
+    size, start = counts[units[order]], (np.cumsum(counts) - counts)[units[order]]
+    first = np.repeat(order, size)
+    offset = np.arange(total) - np.repeat(np.cumsum(size) - size, size)
+    return first, order[np.repeat(start, size) + offset]
+
+
+def residuals(a: Analysis) -> list[tuple[float, F64, F64]]:
+    """(sign, U, V) with bias = Σ sign E[E(U | X) E(V | X)], to first order in V, at the propensities of the score.
+
+    ATE: (1, T/e − 1, T (Y − m1)/e) and (−1, (1−T)/(1−e) − 1, (1−T)(Y − m0)/(1−e)).
+    ATT: (1, (T − (1−T) e/(1−e)) / P(T=1), (1−T)(Y − m0)/(1−e)).
+    ATO: (1, T − e, Y − e m1 − (1−e) m0 − θ (T − e)), over E[(T − e)²].
+    """
+    t, y, nu, w = a.inputs.t, a.inputs.y, a.nuisances, a.nuisances.problem.w
+    m0, m1 = nu.outcome_0, nu.outcome_1
+    if a.settings.estimand == "ato":
+        r = t - nu.propensity
+        v = y - nu.propensity * m1 - (1 - nu.propensity) * m0 - a.effect.value * r
+        return [(1.0, r / float(np.average(r**2, weights=w)), v)]
+    att = a.settings.estimand == "att"
+    e = a.settings.clip.apply_above(nu.propensity) if att else a.settings.clip.apply(nu.propensity)
+    v0 = (1 - t) * (y - m0) / (1 - e)
+    if att:
+        return [(1.0, (t - (1 - t) * e / (1 - e)) / float(np.average(t, weights=w)), v0)]
+    return [(1.0, t / e - 1, t * (y - m1) / e), (-1.0, (1 - t) / (1 - e) - 1, v0)]

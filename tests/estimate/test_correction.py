@@ -1,0 +1,176 @@
+"""The correction inside ``estimate``: when it is used, what it says, and what it must not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+import causalrec as cr
+from causalrec.errors import ArgumentError, EstimationError
+from causalrec.estimate.analysis import Settings, fit_on
+from causalrec.estimate.correction import repeated_items
+from causalrec.estimate.fit import _inputs
+from causalrec.nuisance.paired import PairNuisances
+from causalrec.second_order import Rows
+
+EFFECT = 0.1
+
+
+def table(seed=0, n=6000, items=600, hidden=1.0, known=True):
+    rng = np.random.default_rng(seed)
+    item = rng.integers(0, items, n)
+    trait, x = hidden * rng.normal(size=items)[item], rng.normal(size=n)
+    e = 0.1 + 0.8 * expit(0.9 * trait + 0.4 * x)
+    t = (rng.random(n) < e).astype(int)
+    base = 0.15 + 0.5 * expit(trait + 0.3 * x)
+    y = (rng.random(n) < base + EFFECT * t).astype(int)
+    frame = pd.DataFrame(
+        {
+            "t": t,
+            "y": y,
+            "x": x,
+            "item": item,
+            "user": rng.permutation(n) // 2,
+            "e": e,
+            "g": rng.integers(0, 2, n),
+        }
+    )
+    return frame
+
+
+def read(frame, **roles):
+    return cr.read_log(
+        frame, treatment="t", outcome="y", unit="user", item="item", confounders=["x"], **roles
+    )
+
+
+def fitted(log, **options):
+    return cr.estimate(log, cr.identify(log), random_state=0, **options)
+
+
+@pytest.fixture(scope="module")
+def fit():
+    return fitted(read(table(), modifiers="g"))
+
+
+def test_a_hidden_trait_of_the_item_is_found_and_taken_out(fit):
+    assert fit.first_order.ci_lower > EFFECT
+    assert fit.ci_lower < EFFECT < fit.ci_upper
+    assert fit.correction.order == 2
+    assert fit.correction.kernels == ("same_item",)
+    left = fit.correction.left
+    assert left.ci_lower > 0
+    assert left.value == pytest.approx(fit.first_order.value - fit.effect)
+    assert "left" in fit.summary()
+    assert "bias that the words and covariates left" in list(fit.to_frame()["quantity"])
+
+
+def test_scores_groups_and_econml_carry_the_correction(fit):
+    assert fit.scores.mean() == pytest.approx(fit.effect)
+    assert fit.model_average == pytest.approx(fit.effect, abs=1e-6)
+    groups = fit.by("g").to_frame()
+    assert (groups["ci_lower"] < EFFECT).all()
+    assert (groups["ci_upper"] > EFFECT).all()
+    value, low, high = fit.share_anyway
+    assert low < value < high
+
+
+def test_coverage_over_logs():
+    hits, errors = [], []
+    for seed in range(20):
+        one = fitted(read(table(seed + 100, n=3000, items=400)))
+        hits.append(one.ci_lower <= EFFECT <= one.ci_upper)
+        errors.append(one.effect - EFFECT)
+    assert sum(hits) >= 16
+    assert abs(np.mean(errors)) < 3.5 * np.std(errors) / np.sqrt(20)
+
+
+def test_a_randomised_log_is_left_alone():
+    orders = []
+    for seed in range(5):
+        frame = table(seed, hidden=0.0)
+        frame["t"] = np.random.default_rng(seed).integers(0, 2, len(frame))
+        orders.append(fitted(read(frame)).correction.order)
+    assert orders.count(1) >= 4
+
+
+def test_orders_and_kernels_on_demand(fit):
+    log = read(table(), modifiers="g")
+    first = fitted(log, correction=cr.Correction(order=1))
+    assert first.correction.order == 1
+    assert first.effect == first.first_order.value
+    assert fitted(log, correction=cr.Correction(order=2, kernels=("same_item",))).effect == pytest.approx(
+        fit.effect
+    )
+
+
+def test_a_logged_propensity_leaves_nothing_to_correct():
+    log = read(table(), propensity="e")
+    assert fitted(log).correction.order == 1
+    with pytest.raises(EstimationError, match="logged"):
+        fitted(log, correction=cr.Correction(order=2))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": 3}, "order is 3"),
+        ({"kernels": "same_item"}, "tuple"),
+        ({"kernels": ("same_city",)}, "same_city"),
+        ({"kernels": ("cells", "same_item")}, "both"),
+        ({"rows_a_cell": 1}, "rows_a_cell"),
+    ],
+)
+def test_bad_options_say_what_to_do(options, message):
+    with pytest.raises(ArgumentError, match=message):
+        cr.Correction(**options)
+
+
+def test_no_pairs_at_all_is_said():
+    frame = table().assign(item=lambda f: np.arange(len(f)), user=lambda f: np.arange(len(f)))
+    assert fitted(read(frame)).correction.order == 1
+    with pytest.raises(EstimationError, match="no pairs"):
+        fitted(read(frame), correction=cr.Correction(order=2))
+
+
+def test_a_treatment_that_goes_by_item_is_not_compared_within_items():
+    frame = table()
+    frame["t"] = (frame["item"] % 2 == 0).astype(int)
+    found = fitted(read(frame)).correction
+    assert found.order == 1
+
+
+def test_nuisances_at_a_pair_of_rows_have_seen_neither_user():
+    log = read(table(n=2000, items=200))
+    plan = cr.identify(log)
+
+    def values(t, y, sub_only=None):
+        inputs = _inputs(log, plan)
+        settings = Settings.of("ate", None, None, inputs.t)
+        fitted_, sub = fit_on(inputs, settings, None, np.random.default_rng(0))
+        items = repeated_items(inputs)
+        return inputs, fitted_, sub, items
+
+    inputs, nuisances, sub, items = values(None, None)
+    pairs = PairNuisances(
+        nuisances, Rows(inputs.t, inputs.y, np.ones(len(sub)), inputs.units, items), sub, 0.01
+    )
+    block = next(b for b in pairs.blocks() if b.second is not None)
+    here = np.concatenate([block.first.rows, block.second.rows])
+    from dataclasses import replace
+
+    from causalrec.nuisance import NuisanceRecipe, fit_nuisances
+
+    folds = set(sub[here] % 5)
+    scrambled_rows = np.isin(nuisances.fold, list(folds)) & np.isin(sub, sub[here])
+    t, y = inputs.t.copy(), inputs.y.copy()
+    t[scrambled_rows], y[scrambled_rows] = 1 - t[scrambled_rows], 1 - y[scrambled_rows]
+    again = fit_nuisances(replace(nuisances.problem, t=t, y=y), NuisanceRecipe())
+    other = PairNuisances(again, Rows(t, y, np.ones(len(sub)), inputs.units, items), sub, 0.01)
+    twin = next(b for b in other.blocks() if b.second is not None)
+    assert (twin.first.rows == block.first.rows).all()
+    for name in ("e", "m0", "m1"):
+        np.testing.assert_allclose(getattr(twin.first, name), getattr(block.first, name), atol=2e-4)
+        np.testing.assert_allclose(getattr(twin.second, name), getattr(block.second, name), atol=2e-4)
