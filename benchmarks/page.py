@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import text_page
+
 HERE = Path(__file__).parent
 
 
@@ -148,6 +150,16 @@ def main() -> None:
             "",
             truth.get("note", ""),
         ]
+    for name, lines in (
+        ("text_confounding", text_page.section),
+        ("shown_once", text_page.shown_once),
+        ("tuned_encoder", text_page.tuned),
+        ("diagnostics", text_page.diagnostics),
+    ):
+        found = load(name)
+        out += ["", *lines(found)] if found else [f"{name}: not run.", ""]
+    if (found := load("text_confounding")) is not None:
+        text_page.figure(found)
     out += ["", "Real logs: see the README (`make results`).", ""]
     (HERE / "RESULTS.md").write_text("\n".join(out))
 
