@@ -13,6 +13,7 @@ from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable
 from causalrec.check.balance import balance
 from causalrec.check.negative import negative_controls
+from causalrec.check.probes import words_left
 from causalrec.check.refuters import KNOWN, STABLE, CheckRecord, Reruns, run_refuters
 from causalrec.check.sensitivity import Sensitivity, sensitivity
 from causalrec.errors import ArgumentError
@@ -91,10 +92,11 @@ def refute(
 ) -> Checks:
     """Try to break an effect.
 
-    Overlap and balance; five refuters, each of which perturbs the log so that the right answer is known (shuffled
-    treatment, clicks that ignore the treatment, a planted effect) or must not change (a noise covariate, a fifth of
-    the users left out) and runs the same estimator again, all touched regressions anew; declared negative
-    controls; and how strong a hidden confounder would have to be.
+    Overlap, and balance on what the fit was not given; five refuters, each of which perturbs the log so that the
+    right answer is known (shuffled treatment, clicks that ignore the treatment, a planted effect) or must not change
+    (a noise covariate, a fifth of the users left out) and runs the same estimator again, all touched regressions
+    anew; what the fit leaves in the words and the items; declared negative controls, and the next exposure of the
+    same user as one where times are declared; and how strong a hidden confounder would have to be.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def refute(
         records, runs = run_refuters(fit.analysis, reps, rng, lambda k: bar.update(k) and None)
     rows, balanced = balance(fit)
     return Checks(
-        (overlap_record(fit), balanced, *records, *negative_controls(fit)),
+        (overlap_record(fit), balanced, *records, *words_left(fit, rng), *negative_controls(fit)),
         fit.overlap,
         _histogram(fit),
         rows,

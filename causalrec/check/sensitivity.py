@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from causalrec._display import Displayable
+from causalrec.blocks import Block
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Analysis
 from causalrec.nuisance import refit_nuisances
 from causalrec.nuisance.batch import TARGETS
 
 F64 = npt.NDArray[np.float64]
+Nodes = tuple[str, ...]
 MOST = 10
 
 
@@ -32,7 +34,8 @@ class Sensitivity(Displayable):
     e_value, e_value_ci : float or None
         VanderWeele & Ding (2017), on the risk-ratio scale; None for an outcome that is not 0/1.
     benchmarks : tuple of dict
-        For each thing that was adjusted for, as if it had not been: ``gain_outcome`` and ``gain_treatment`` (shares as
+        For each thing that was adjusted for (all representations of a text column together), as if it had not been:
+        ``left_out``, ``gain_outcome`` and ``gain_treatment`` (shares as
         above), ``bias`` (the largest bias that a hidden confounder as strong could cause) and ``effect_without``.
     """
 
@@ -133,26 +136,38 @@ def control_mean(a: Analysis) -> float:
 
 
 def benchmarks(a: Analysis, scale: float) -> tuple[dict[str, Any], ...]:
-    """Leave out, one at a time, the blocks and the first columns that were adjusted for, and refit."""
+    """Leave out, one at a time, what was adjusted for, MOST of it at the most, and refit.
+
+    All representations of one text column are left out together: each of them alone has the others to stand in for it.
+    """
     problem = a.nuisances.problem
-    owners = problem.outcome_design.owners
-    if not owners:
+    groups = _strongest(a, together(a, problem.outcome_design.owners))
+    if not groups:
         return ()
-    names = _strongest(a, owners)
-    t, y, w = (np.repeat(v[:, None], len(names), axis=1) for v in (problem.t, problem.y, problem.w))
-    short = refit_nuisances(a.nuisances, t, y, w, TARGETS, left_out=names)
+    t, y, w = (np.repeat(v[:, None], len(groups), axis=1) for v in (problem.t, problem.y, problem.w))
+    short = refit_nuisances(a.nuisances, t, y, w, TARGETS, left_out=groups)
     return tuple(
-        _benchmark(a, name, scale, short.propensity[:, r], short.outcome_0[:, r], short.outcome_1[:, r])
-        for r, name in enumerate(names)
+        _benchmark(a, group, scale, short.propensity[:, r], short.outcome_0[:, r], short.outcome_1[:, r])
+        for r, group in enumerate(groups)
     )
 
 
-def _strongest(a: Analysis, owners: tuple[str, ...]) -> tuple[str, ...]:
-    """The nodes whose coefficients move the fitted log-odds of exposure and outcome most, MOST of them at the most."""
+def together(a: Analysis, owners: tuple[str, ...]) -> tuple[Nodes, ...]:
+    """The nodes in groups: blocks that were read from the same columns are one, everything else stands alone."""
+    read_from = {c.name: c.columns for c in a.inputs.covariates if isinstance(c, Block)}
+    groups: dict[tuple[str, ...], Nodes] = {}
+    for name in owners:
+        key = ("block", *read_from[name]) if name in read_from else ("column", name)
+        groups[key] = (*groups.get(key, ()), name)
+    return tuple(groups.values())
+
+
+def _strongest(a: Analysis, groups: tuple[Nodes, ...]) -> tuple[Nodes, ...]:
+    """The groups whose coefficients move the fitted log-odds of exposure and outcome most."""
     ridge = a.nuisances.ridge
-    if ridge is None or len(owners) <= MOST:
-        return owners[:MOST]
-    weight = dict.fromkeys(owners, 0.0)
+    if ridge is None or len(groups) <= MOST:
+        return groups[:MOST]
+    weight: dict[str, float] = {}
     for target, betas in ridge.betas.items():
         design = a.nuisances.problem.designs[target]
         variance = design.variances(np.ones((design.n, 1), dtype=np.float32))[:, 0]
@@ -160,10 +175,10 @@ def _strongest(a: Analysis, owners: tuple[str, ...]) -> tuple[str, ...]:
         names = [owner for part in design.parts for owner in part.owners]
         for name, value in zip(names, moved[1:], strict=True):
             weight[name] = weight.get(name, 0.0) + float(value)
-    return tuple(sorted(owners, key=lambda name: -weight[name])[:MOST])
+    return tuple(sorted(groups, key=lambda group: -sum(weight.get(name, 0.0) for name in group))[:MOST])
 
 
-def _benchmark(a: Analysis, left_out: str, scale: float, e: F64, m0: F64, m1: F64) -> dict[str, Any]:
+def _benchmark(a: Analysis, left_out: Nodes, scale: float, e: F64, m0: F64, m1: F64) -> dict[str, Any]:
     nu, t, y, w = a.nuisances, a.inputs.t, a.inputs.y, a.nuisances.problem.w
     loss_long = np.average((y - np.where(t == 1, nu.outcome_1, nu.outcome_0)) ** 2, weights=w)
     loss_short = np.average((y - np.where(t == 1, m1, m0)) ** 2, weights=w)
@@ -172,7 +187,7 @@ def _benchmark(a: Analysis, left_out: str, scale: float, e: F64, m0: F64, m1: F6
     gain_t = max(0.0, float(1 - short / long))
     numerator, denominator = a.settings.score(t, y, (e, m0, m1))
     return {
-        "left_out": left_out,
+        "left_out": " + ".join(left_out),
         "gain_outcome": gain_y,
         "gain_treatment": gain_t,
         "bias": scale * float(np.sqrt(gain_y * gain_t / max(1 - gain_t, 1e-9))),

@@ -2,7 +2,7 @@
 
 Folds are divided into sub-folds of users. For the rows of sub-folds j and l the words' part comes from models that left
 out both folds, and *item effects* from the other rows of the same item, outside j and l. Exposure effects are shrunk
-by empirical Bayes; outcome effects, common to both arms, hardly at all (a prior worth one impression): where the
+by empirical Bayes; outcome effects, common to both arms, hardly at all (a prior worth few impressions): where the
 outcome model has no error that goes with the item, an error of the propensity biases nothing.
 """
 
@@ -22,8 +22,9 @@ from causalrec.second_order import BlockOfPairs, Rows, Values
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-PRIOR_ROWS = 1.0
-"""Impressions that the prior of an item's outcome effect is worth, at most."""
+PRIOR_ROWS = 16.0
+"""The prior of an item's outcome effect is worth at most this over the rows of an average item: one impression where items
+have sixteen, eight where they have two, of which an unshrunk effect would be mostly noise."""
 BORROW_PRIOR = 4.0
 KEPT_ROWS = 200_000
 """Up to so many rows the nuisances of all pairs of sub-folds are kept between passes (about 700 bytes a row)."""
@@ -158,9 +159,10 @@ class _Effects:
         u_e = (
             np.zeros_like(n) if self.logged else _log_odds_effect(rest(self.treated), rest(self.expected), n)
         )
+        most = PRIOR_ROWS / max(float(n[n > 0].mean()) if (n > 0).any() else 1.0, 1.0)
         if self.binary:
-            return u_e, _log_odds_effect(rest(self.clicked), rest(self.predicted), n, PRIOR_ROWS)
-        return u_e, (rest(self.clicked) - rest(self.predicted)) / (n + PRIOR_ROWS)
+            return u_e, _log_odds_effect(rest(self.clicked), rest(self.predicted), n, most)
+        return u_e, (rest(self.clicked) - rest(self.predicted)) / (n + most)
 
     def values(self, rows: npt.NDArray[np.intp], u_e: F64, u_y: F64) -> Values:
         """The nuisances of some rows, with the item effects and without."""

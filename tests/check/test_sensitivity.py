@@ -4,7 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from small_logs import ROLES, make_world
 
+import causalrec as cr
+from causalrec.blocks import Block
 from causalrec.check.balance import smd
 from causalrec.check.sensitivity import (
     bias_scale,
@@ -13,8 +17,11 @@ from causalrec.check.sensitivity import (
     representer,
     robustness_value,
     sensitivity,
+    together,
 )
 from causalrec.estimate.fit import Fit
+from causalrec.nuisance import refit_nuisances
+from causalrec.nuisance.batch import TARGETS
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,52 @@ def test_the_whole_of_it(fit: Fit) -> None:
     assert strongest == "rate"
     assert by_name["rate"]["effect_without"] > fit.effect + fit.std_error
     assert "Robustness value" in s.summary()
+
+
+def test_all_representations_of_a_column_are_left_out_together() -> None:
+    """Two blocks of one text say the same: without either alone nothing changes, without both the effect does."""
+    world = make_world(3000, 1500, seed=3)
+    frame = world.frame.assign(title=[f"rate {r:.2f}" for r in world.frame["rate"]])
+    log = cr.read_log(frame, **{**ROLES, "confounders": ["device"]}, text="title")
+    texts, codes = log.texts("title")
+    rate = np.array([float(t.split()[1]) for t in texts])
+    said, style = (
+        Block(name, name.split(":")[0], values.astype(np.float32), codes, ("title",), "by hand")
+        for name, values in (
+            ("text:title", np.column_stack([rate, rate**2])),
+            ("lexical:title", np.column_stack([rate, np.abs(rate)])),
+        )
+    )
+    match = Block(
+        "match:seen~title", "match", rate[:, None].astype(np.float32), codes, ("seen", "title"), "by hand"
+    )
+    log = log.with_blocks([said, style, match])
+    made = cr.estimate(log, cr.identify(log), folds=cr.Folds(3), random_state=0)
+    owners = made.nuisances.problem.outcome_design.owners
+    groups = together(made.analysis, owners)
+    assert ("text:title", "lexical:title") in groups
+    assert ("match:seen~title",) in groups
+    assert sorted(name for group in groups for name in group) == sorted(owners)
+    log = log.with_blocks([said, style])
+    made = cr.estimate(log, cr.identify(log), folds=cr.Folds(3), random_state=0)
+    by_name = {b["left_out"]: b for b in sensitivity(made).benchmarks}
+    assert set(by_name) == {"text:title + lexical:title", "age", "device"}
+    words = by_name["text:title + lexical:title"]
+    assert words["gain_treatment"] > 0.05
+    assert words["effect_without"] > made.effect + made.std_error
+
+
+def test_other_learners_leave_out_together_too() -> None:
+    world = make_world(900, 300, seed=1)
+    recipe = cr.NuisanceRecipe(propensity=LogisticRegression(), outcome=LogisticRegression())
+    log = cr.read_log(world.frame, **ROLES)
+    made = cr.estimate(log, cr.identify(log), nuisances=recipe, folds=cr.Folds(3), random_state=0)
+    nu, t = made.nuisances, made.nuisances.problem.t[:, None]
+    y, w = nu.problem.y[:, None], nu.problem.w[:, None]
+    both = refit_nuisances(nu, t, y, w, TARGETS, left_out=(("rate", "device"),))
+    one = refit_nuisances(nu, t, y, w, TARGETS, left_out=(("rate",),))
+    spread = [np.ptp(p.propensity) for p in (both, one)]
+    assert spread[0] < spread[1] < np.ptp(nu.propensity)
 
 
 def test_standardised_differences_by_hand() -> None:
