@@ -402,7 +402,9 @@ def pair_estimate(
     influence = effect + size * (sums.base + pairs)
     scores = (effect + size * (sums.base + own)) / np.where(rows.w > 0, rows.w, 1.0) * float(rows.w.mean())
     scores = scores - np.average(scores, weights=rows.w) + theta
-    return PairEstimate(theta, influence - influence.mean(), scores, gamma)
+    used = rows.w > 0
+    centred = np.where(used, influence - influence.sum() / used.sum(), 0.0)
+    return PairEstimate(theta, centred, scores, gamma)
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from causalrec.check.topics import find_topics
 from causalrec.errors import EstimationError, RepresentationError
 from causalrec.estimate import Fit
 from causalrec.log import ImpressionLog
-from causalrec.nuisance import fit_nuisances
+from causalrec.nuisance import SuperLearner, fit_nuisances
 from causalrec.represent.ngrams import ngram_blocks
 
 NAME = "words_left"
@@ -89,6 +89,9 @@ def words_left(fit: Fit, rng: np.random.Generator) -> tuple[CheckRecord, ...]:
     kernels = further_representations(fit)
     if not kernels:
         return ()
+    if isinstance(fit.nuisances.recipe, SuperLearner):
+        said = "Not probed: a super learner is not refitted for it; probe a fit with the default nuisances."
+        return (CheckRecord(NAME, None, float("nan"), None, said),)
     try:
         return (_record(probe(fit, kernels, rng), fit),)
     except EstimationError as error:

@@ -86,7 +86,10 @@ class Reruns:
 
 
 def rerun(analysis: Analysis, p: Perturbation) -> Reruns:
-    """Run the analysis's estimator on perturbed logs, nuisances and scores and intervals."""
+    """Run the analysis's first-order estimator on perturbed logs, nuisances and scores and intervals.
+
+    Pairs of rows are not formed anew: what is examined is the nuisances, the scores and their errors by unit.
+    """
     refitted = nuisance_room.refit_nuisances(analysis.nuisances, p.t, p.y, p.w, p.touched, p.z)
     found = []
     propensity = refitted.propensity if p.logged is None else p.logged

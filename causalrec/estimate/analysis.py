@@ -144,8 +144,12 @@ class Analysis:
     @property
     def ate_scores(self) -> F64 | None:
         """(n,) second-order scores of the ATE for models of the conditional effect; None where first-order ones do."""
-        corrected = self.correction.order == 2 and self.settings.estimand == "ate"
-        return self.scores if corrected else None
+        if self.correction.order == 1:
+            return None
+        if self.settings.estimand == "ate":
+            return self.scores
+        again = second_order_again(self.inputs, self.correction, "ate")
+        return None if again is None else again.scores
 
 
 def analyse(
@@ -288,7 +292,13 @@ def _can_pair(inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None)
 
 def rescore(analysis: Analysis, estimand: str) -> Analysis:
     """The same nuisances under another estimand, or raise ``OverlapError``."""
-    settings = replace(analysis.settings, estimand=check_choice(estimand, "estimand", ESTIMANDS))
+    found = analysis.correction
+    same_order = replace(
+        analysis.settings.correction, order=1 if found.order == 1 else 2, kernels=found.kernels or None
+    )
+    settings = replace(
+        analysis.settings, estimand=check_choice(estimand, "estimand", ESTIMANDS), correction=same_order
+    )
     return analyse(analysis.inputs, settings, analysis.nuisances, np.random.default_rng(0))
 
 
@@ -311,7 +321,10 @@ def _share_anyway(
         return None
     few = units_in_smaller_arm(inputs)
     items = clusters(inputs, found)
-    corrected = second_order_again(inputs, found, "att")
+    try:
+        corrected = second_order_again(inputs, found, "att")
+    except EstimationError:
+        return None
     if corrected is None:
         pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply_above(e), m0, m1)
         return scores.clustered_ratio(pair, inputs.units, items, inputs.weights, at_most=few)

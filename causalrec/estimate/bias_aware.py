@@ -31,10 +31,6 @@ F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Texts = tuple[str, Sequence[str], Ints]
 """Name of a text column, its (u,) distinct texts, and (n,) which of them each row has."""
-NARROW = 30
-"""A representation of no more columns than this is learnt nearly in full: its similarity is not asked for."""
-MAX_WORDS = 5_000
-MAX_PAIRS = 20_000_000
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from causalrec.errors import CausalRecWarning, EstimationError
 from causalrec.estimate.analysis import Analysis
 from causalrec.estimate.caveats import units_in_smaller_arm
+from causalrec.estimate.correction import clusters
 from causalrec.scores import aipw_ate
 
 F64 = npt.NDArray[np.float64]
@@ -51,9 +52,10 @@ def cate_interval(
 
 
 def linear_projection(analysis: Analysis, basis: F64) -> tuple[F64, F64, int]:
-    """Best linear projection of the effect on a basis: least squares of the ATE scores, covariance clustered by unit.
+    """Best linear projection of the effect on a basis: least squares of the ATE scores, covariance clustered by unit, and by item where items repeat.
 
     β = (B'wB)⁻¹ B'wψ;  V = (B'wB)⁻¹ [Σ_g s_g s_g'] (B'wB)⁻¹ G/(G−1),  s_g = Σ_{i in g} w_i B_i (ψ_i − B_i'β).
+    Two-way: V_unit + V_item − V_both (Cameron, Gelbach & Miller 2011), without the last term where it is not positive.
     Chernozhukov & Semenova (2021). Returns (β (q,), V (q, q), G).
     """
     inputs, nuisances = analysis.inputs, analysis.nuisances
@@ -65,9 +67,23 @@ def linear_projection(analysis: Analysis, basis: F64) -> tuple[F64, F64, int]:
     bread = np.linalg.pinv((basis * w[:, None]).T @ basis)
     beta = bread @ ((basis * w[:, None]).T @ psi)
     rows = basis * (w * (psi - basis @ beta))[:, None]
-    g = int(inputs.units.max()) + 1
-    sums = np.column_stack([np.bincount(inputs.units, rows[:, j], g) for j in range(basis.shape[1])])
-    return beta, bread @ (sums.T @ sums) @ bread * g / max(g - 1, 1), g
+    meat, g = _meat(rows, inputs.units)
+    items = clusters(inputs, analysis.correction)
+    if items is not None:
+        by_item, g_item = _meat(rows, items)
+        cells = np.unique(inputs.units * (int(items.max()) + 1) + items, return_inverse=True)[1]
+        both = meat + by_item - _meat(rows, cells)[0]
+        meat = both if np.linalg.eigvalsh(both).min() >= 0 else meat + by_item
+        g = min(g, g_item)
+    return beta, bread @ meat @ bread, g
+
+
+def _meat(rows: F64, codes: npt.NDArray[np.int64]) -> tuple[F64, int]:
+    """G/(G−1) Σ_g s_g s_g' with s_g the cluster's sum of rows (n, q), and G."""
+    used, inside = np.unique(codes, return_inverse=True)
+    g = len(used)
+    sums = np.column_stack([np.bincount(inside, rows[:, j], g) for j in range(rows.shape[1])])
+    return np.asarray(sums.T @ sums * (g / max(g - 1, 1)), dtype=np.float64), g
 
 
 def _with_ones(x: F64 | None, n: int) -> F64:

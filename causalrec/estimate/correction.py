@@ -25,8 +25,11 @@ Ints = npt.NDArray[np.int64]
 KERNELS = ("same_item", "same_user", "cells")
 WORTH = 0.5
 """A kernel is used if it may take out this many times the standard deviation that it adds."""
-MIN_ALIKE = 2.0
+MIN_ALIKE = 1.0
 """Standard errors by which what rows of a cluster share in exposure must exceed zero."""
+MIN_TEXTS = 30
+"""Distinct texts from which on a text counts as an item where none is declared."""
+MOST_CELLS = 2_000
 MIN_SERVED = 0.2
 MIN_VARIATION = 0.05
 ROWS_A_CELL = 20
@@ -86,7 +89,8 @@ class PairCorrection:
     left : Estimate or None
         What the words and covariates left of the confounding, first order less second order, with its interval.
     bounds : dict of str to float
-        By kernel, √(Σvδ² · Σvβ²): the most confounding that what its rows share in exposure (δ) and outcome (β) can make.
+        By kernel, √(Σvδ² · Σvβ²): an estimate of the most confounding that what its rows share in exposure (δ) and
+        outcome (β) can make; not an upper confidence bound.
     share_served : float
         Share of rows that have partners.
     estimate : PairEstimate or None
@@ -119,7 +123,15 @@ class PairCorrection:
         left = self.left
         return (
             f"The words and covariates left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, taken out with pairs of rows "
-            f"of the same {how} ({100 * self.share_served:.0f} % of the rows have one)."
+            f"of the same {how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()})."
+        )
+
+    def _narrow(self) -> str:
+        within = self.pairs is not None and not self.pairs.across and "same_user" not in self.kernels
+        return (
+            "; pairs within folds only, without item effects: the nuisances were not fitted for pairs of folds"
+            if within
+            else ""
         )
 
 
@@ -129,7 +141,7 @@ def repeated_items(inputs: Inputs) -> Ints | None:
     if codes is None:
         return None
     counts = np.bincount(codes)
-    if counts.max() < 2:
+    if counts.max() < 2 or (inputs.items is None and len(counts) < MIN_TEXTS):
         return None
     kept = np.cumsum(counts > 1) - 1
     return np.where(counts[codes] > 1, kept[codes], -1).astype(np.int64)
@@ -179,7 +191,8 @@ def correct(
     EstimationError
         Pairs were asked for by name, and there are none.
     """
-    items = repeated_items(inputs)
+    by_cells = _by_cells(correction) and inputs.logged is None
+    items = _cells_of(inputs, correction) if by_cells else repeated_items(inputs)
     se_items = _cluster_items(inputs, items)
     plain = estimate_of(*first, inputs.units, se_items, at_most=at_most)
 
@@ -195,13 +208,7 @@ def correct(
                 "the propensity is logged, so that no confounding is left for pairs of rows to find; leave correction out."
             )
         return stay("the propensity is logged, so that no confounding is left.")
-    rows = so.Rows(
-        inputs.t,
-        inputs.y,
-        fitted.problem.w,
-        inputs.units,
-        _cells_of(inputs, correction) if _by_cells(correction) else items,
-    )
+    rows = so.Rows(inputs.t, inputs.y, fitted.problem.w, inputs.units, items)
     # pairs over folds need predictors for pairs of folds
     paired = bool(fitted.ridge is not None and fitted.ridge.eta) and sub is not None
     pairs = PairNuisances(fitted, rows, sub if paired and sub is not None else fitted.fold, clip)
@@ -221,12 +228,7 @@ def correct(
         k.name: ("cells" if _by_cells(correction) and k.name == "same_item" else k.name) for k in candidates
     }
     bounds = {names[k.name]: _bound(found[k.name], rows, k, estimand) for k in candidates}
-    usable = [
-        k
-        for k in candidates
-        if float(found[k.name].d[0, 0] - found[k.name].pairs_d[0, 0])
-        > MIN_VARIATION * abs(float(found[k.name].d[0, 0]))
-    ]
+    usable = [k for k in candidates if _varies([found[k.name]])]
     served = max(float(k.served.mean()) for k in candidates)
     if not usable:
         return stay(
@@ -244,13 +246,18 @@ def correct(
         if not chosen:
             worst = max(usable, key=lambda k: bounds[names[k.name]])
             return stay(
-                f"what rows of one {'item' if worst.name == 'same_item' else 'user'} share beyond the words can bias the effect by at most {bounds[names[worst.name]]:.4f}, "
-                f"less than taking it out would cost.",
+                f"what rows of one {'item' if worst.name == 'same_item' else 'user'} share beyond the words may bias the effect by an estimated {bounds[names[worst.name]]:.4f}, "
+                "too little, or too uncertain, for what taking it out adds to the error; Correction(order=2) takes it out regardless.",
                 bounds,
                 served,
             )
     if len(chosen) == 2:
-        chosen = so.serve_both(*chosen)
+        both_served = so.serve_both(*chosen)
+        if float(both_served[0].served.mean()) >= MIN_SERVED:
+            chosen = both_served
+        else:
+            chosen = [max(chosen, key=lambda k: bounds[names[k.name]])]
+    if len(chosen) == 2:
         both = [so.totals(rows, k, pairs.blocks, estimand, centre) for k in chosen]
         best = so.pair_estimate(rows, chosen, pairs.blocks, estimand, centre, both)
     else:
@@ -272,7 +279,7 @@ def correct(
         bounds,
         float(chosen[0].served.mean()),
         best,
-        rows.items if _by_cells(correction) else items,
+        items,
         pairs,
     )
 
@@ -291,7 +298,10 @@ def corrected_group(
     pairs = replace(found.pairs, keep=here)
     rows = replace(pairs.rows, w=np.where(here, pairs.rows.w, 0.0))
     best = _second_order(inputs, found, pairs, rows, estimand)
-    return estimate_of(best.value, best.influence, inputs.units, _cluster_items(inputs, found.items))
+    few = min(len(np.unique(inputs.units[here & (inputs.t == arm)])) for arm in (0, 1))
+    return estimate_of(
+        best.value, best.influence, inputs.units, _cluster_items(inputs, found.items), at_most=few
+    )
 
 
 def second_order_again(inputs: Inputs, found: PairCorrection, estimand: str) -> so.PairEstimate | None:
@@ -317,7 +327,15 @@ def _second_order(
         )
     centre = _centre(inputs, pairs)
     totals = [so.totals(rows, k, pairs.blocks, estimand, centre) for k in kernels]
+    if not _varies(totals):
+        raise EstimationError("within the items of the group the exposure hardly varies.")
     return so.pair_estimate(rows, kernels, pairs.blocks, estimand, centre, totals)
+
+
+def _varies(found: list[so.Totals]) -> bool:
+    """Enough of the exposure's variation is left between partners."""
+    whole = float(found[0].d[0, 0])
+    return whole - sum(float(f.pairs_d[0, 0]) for f in found) > MIN_VARIATION * abs(whole)
 
 
 def _centre(inputs: Inputs, pairs: PairNuisances) -> so.Centre:
@@ -384,7 +402,7 @@ def _cells_of(inputs: Inputs, correction: Correction) -> Ints:
     block = text[0]
     counts = np.bincount(block.codes, minlength=len(block.values))
     seen = np.flatnonzero(counts)
-    k = max(2, min(len(inputs.t) // correction.rows_a_cell, len(seen)))
+    k = max(2, min(len(inputs.t) // correction.rows_a_cell, len(seen), MOST_CELLS))
     labels = np.zeros(len(block.values), dtype=np.int64)
     means = MiniBatchKMeans(k, random_state=0, n_init=1, batch_size=4096).fit(
         block.values[seen], sample_weight=counts[seen]

@@ -270,7 +270,7 @@ class Fit(Displayable):
         notes.append(self.correction.sentence())
         if type(self.model).__name__.endswith("DML"):
             notes.append(
-                f"{type(self.model).__name__}'s own average is {self.model_average:+.4f} (overlap-weighted, another estimand)."
+                f"{type(self.model).__name__}'s own average is {self.model_average:+.4f} (overlap-weighted, another estimand, and of first order)."
             )
         return notes + list(self.analysis.caveats) + [f"Untested: {a}" for a in self.plan.assumptions]
 
@@ -304,6 +304,8 @@ def estimate(
         Average over all rows, over the treated rows, or weighted by overlap.
     nuisances : NuisanceRecipe or fitted Nuisances
     folds : Folds
+    correction : Correction
+        Order and kernels of the scores; by default a rule decides that never looks at the effect.
     clip : Clip
     random_state : int, Generator or None
 

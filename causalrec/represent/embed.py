@@ -50,13 +50,17 @@ def embed(
     pair_components : int
         Principal components, k, of which history and text are multiplied; 0 keeps the cosine only. At most
         the width of the embedding and the number of distinct texts are used.
+    lexical, ngrams : bool
+        Beside each text's embedding, its lexical and style features (``LexicalStyle``), and its word and character
+        n-grams (``WordNgrams``). A text counts as one cause, whatever represents it.
 
     Returns
     -------
     ImpressionLog
         With the blocks ``text:<column>`` (u, d) for each text column; ``history:<column>`` (h, d), the
         normalised mean of the texts in each history, zero for an empty one; and for each pair of the two
-        ``match:<history>~<text>`` (p, 1 + k): their cosine and the products of their components. All float32.
+        ``match:<history>~<text>`` (p, 1 + k): their cosine and the products of their components; ``lexical:<column>`` (u, 30) and
+        ``ngrams:<column>``. All float32.
 
     Raises
     ------

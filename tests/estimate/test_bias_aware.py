@@ -10,6 +10,7 @@ from scipy.special import expit
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate import bias_aware as ba
+from causalrec.estimate import similar
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
 from causalrec.nuisance import Folds
 
@@ -52,7 +53,7 @@ def case():
 def test_pairs_equal_a_loop_over_pairs_of_different_units():
     inputs, texts, _ = word_log(n=400, units=150)
     a = analysed(inputs)
-    similarities = ba._similarities(a, [texts], 5)
+    similarities = similar.similarities(a, [texts], 5)
     assert [k.name for k in similarities] == ["text:title", "words:title"]
     rows = np.arange(400)
     every = [k.at(np.repeat(rows, 400), np.tile(rows, 400)).reshape(400, 400) for k in similarities]
@@ -66,7 +67,7 @@ def test_pairs_equal_a_loop_over_pairs_of_different_units():
     product -= np.outer((1 - t) / (1 - e) - 1, (1 - t) * (y - nu.outcome_0) / (1 - e))
     design = np.column_stack([m[apart] for m in every])
     slopes = np.linalg.lstsq(design, product[apart], rcond=None)[0]
-    found = ba._pair_bias(a, similarities)
+    found = similar.pair_bias(a, similarities)
     assert found.bias == pytest.approx(slopes.sum(), rel=1e-6)
     assert abs(found.influence.mean()) < 1e-9
 
@@ -165,6 +166,6 @@ def test_what_cannot_be_done_is_said(case, monkeypatch):
         ba.bias_aware(bare)
     with pytest.raises(EstimationError, match="no representation of a text"):
         ba.bias_aware(bare, ba.OmittedVariable())
-    monkeypatch.setattr(ba, "MAX_PAIRS", 100)
+    monkeypatch.setattr(similar, "MAX_PAIRS", 100)
     with pytest.raises(EstimationError, match=r"3,000 pairs .* above 100"):
         ba.bias_aware(a)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from scipy.stats import binom
 from small_logs import World, make_world, noise_block
 
 from causalrec import scores
+from causalrec.errors import OverlapError
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse, rescore
 from causalrec.nuisance import Folds
 
@@ -25,6 +27,16 @@ def fewest(runs: int, rate: float = 0.95) -> int:
     return int(binom.ppf(0.001, runs, rate))
 
 
+def supported(runs: list[tuple[World, Analysis]], estimand: str) -> list[tuple[World, Analysis]]:
+    """The runs under another estimand; a small log may be refused for want of overlap, at most one in ten."""
+    found = []
+    for world, analysis in runs:
+        with contextlib.suppress(OverlapError):
+            found.append((world, rescore(analysis, estimand)))
+    assert len(found) >= 0.9 * len(runs)
+    return found
+
+
 @pytest.fixture(scope="module")
 def runs() -> list[tuple[World, Analysis]]:
     worlds = [make_world(900, 300, seed=s, heterogeneity=1.2) for s in range(SEEDS)]
@@ -33,11 +45,11 @@ def runs() -> list[tuple[World, Analysis]]:
 
 @pytest.mark.parametrize("estimand", ["ate", "att", "ato"])
 def test_each_estimand_finds_its_own_truth(runs: list[tuple[World, Analysis]], estimand: str) -> None:
-    found = [(w.truth(estimand), rescore(a, estimand).effect) for w, a in runs]
+    found = [(w.truth(estimand), a.effect) for w, a in supported(runs, estimand)]
     errors = np.array([e.value - truth for truth, e in found])
     covered = sum(e.ci_lower <= truth <= e.ci_upper for truth, e in found)
-    assert abs(errors.mean()) < 3 * errors.std(ddof=1) / np.sqrt(SEEDS)
-    assert covered >= fewest(SEEDS)
+    assert abs(errors.mean()) < 3 * errors.std(ddof=1) / np.sqrt(len(found))
+    assert covered >= fewest(len(found))
     assert np.mean([e.std_error for _, e in found]) == pytest.approx(errors.std(ddof=1), rel=0.4)
 
 
@@ -52,7 +64,7 @@ def test_the_truths_differ_and_the_naive_answer_is_wrong(runs: list[tuple[World,
 
 def test_the_att_of_the_others_would_be_wrong(runs: list[tuple[World, Analysis]]) -> None:
     """The estimands are told apart: ATT scores are biased for the ATE by the gap of the truths."""
-    errors = np.array([rescore(a, "att").effect.value - w.truth("ate") for w, a in runs])
+    errors = np.array([a.effect.value - w.truth("ate") for w, a in supported(runs, "att")])
     assert errors.mean() > 2 * errors.std(ddof=1) / np.sqrt(SEEDS)
 
 
@@ -61,10 +73,12 @@ def test_the_share_that_would_have_clicked_anyway(runs: list[tuple[World, Analys
     for w, a in runs:
         t = w.frame["shown"].to_numpy() == 1
         truth = w.p0[t].mean() / w.p1[t].mean()
-        assert a.anyway is not None
+        if a.anyway is None:  # the ATT of a small log may be refused
+            continue
         covered += a.anyway.ci_lower <= truth <= a.anyway.ci_upper
         errors.append(a.anyway.value - truth)
-    assert covered >= fewest(SEEDS)
+    assert len(errors) >= 0.9 * SEEDS
+    assert covered >= fewest(len(errors))
     assert abs(np.mean(errors)) < 0.05
 
 
@@ -90,11 +104,13 @@ def test_a_representation_of_pure_noise_costs_no_coverage() -> None:
     for seed in range(60):
         world = make_world(400, 400, seed=seed)
         inputs = replace(world.inputs, covariates=[*world.inputs.covariates, noise_block(400, 120, seed)])
-        a = run(inputs, seed)
-        covered += a.effect.ci_lower <= world.truth("ate") <= a.effect.ci_upper
-        errors.append(a.effect.value - world.truth("ate"))
-    assert covered >= fewest(60)
-    assert abs(np.mean(errors)) < 3 * np.std(errors, ddof=1) / np.sqrt(60)
+        with contextlib.suppress(OverlapError):  # four hundred rows may be too few for the weights
+            a = run(inputs, seed)
+            covered += a.effect.ci_lower <= world.truth("ate") <= a.effect.ci_upper
+            errors.append(a.effect.value - world.truth("ate"))
+    assert len(errors) >= 54
+    assert covered >= fewest(len(errors))
+    assert abs(np.mean(errors)) < 3 * np.std(errors, ddof=1) / np.sqrt(len(errors))
 
 
 def test_known_propensities_repair_a_missing_confounder() -> None:

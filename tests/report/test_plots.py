@@ -130,7 +130,7 @@ def test_graph_puts_like_nodes_into_one_box(case) -> None:
     assert found == {
         "treatment": {"recommended"},
         "outcome": {"clicked"},
-        "words": {"text:title", "history:history", "match:history~title"},
+        "words": {"text:title", "lexical:title", "history:history", "match:history~title"},
         "columns": {"tenure", "device", "past_ctr", "hour"},
         "unused": {"position"},
     }

@@ -73,7 +73,8 @@ def test_a_text_column_becomes_one_block_of_its_distinct_texts(tiny: Path) -> No
     frame.loc[:3, "title"] = None
     embedder = TextEmbedder(str(tiny), cache_dir=False, device="cpu")
     log = embed(make_log(frame), embedder)
-    (block,) = log.blocks.values()
+    block, style = log.blocks.values()
+    assert (style.name, style.kind, style.columns) == ("lexical:title", "lexical", ("title",))
     assert (block.name, block.kind, block.columns) == ("text:title", "text", ("title",))
     assert block.made_by == embedder.fingerprint
     assert block.values.dtype == np.float32
@@ -99,6 +100,11 @@ def test_several_texts_and_a_history_make_all_blocks() -> None:
         "history:read": ("history", 6),
         "match:read~title": ("match", 4),
         "match:read~teaser": ("match", 4),
+        "lexical:title": ("lexical", 30),
+        "lexical:teaser": ("lexical", 30),
+    }
+    assert set(embed(log, lexical(), pair_components=3, lexical=False, ngrams=True).blocks) >= {
+        "ngrams:title"
     }
     assert log.blocks["match:read~title"].columns == ("read", "title")
     assert log.blocks["match:read~title"].made_by.endswith("; cosine and 3 products")
