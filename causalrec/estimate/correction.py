@@ -231,9 +231,12 @@ def correct(
     usable = [k for k in candidates if _varies([found[k.name]])]
     served = max(float(k.served.mean()) for k in candidates)
     if not usable:
-        return stay(
-            "within items the exposure hardly varies, so that pairs of rows say nothing.", bounds, served
+        said = (
+            "the exposure hardly varies between rows of one item (or user), so that pairs of rows say nothing"
         )
+        if asked:
+            raise EstimationError(f"{said}; leave correction out, or use Correction(order=1).")
+        return stay(f"{said}.", bounds, served)
     single = {
         k.name: so.pair_estimate(rows, [k], pairs.blocks, estimand, centre, [found[k.name]]) for k in usable
     }
