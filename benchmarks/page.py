@@ -10,19 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import text_page
+from text_page import decided
+from text_page import worded as verdict
 
 HERE = Path(__file__).parent
-
-
-def verdict(ok: bool | None) -> str:
-    return {True: "met", False: "**missed**", None: "undecided"}[ok]
-
-
-def decided(low: float, high: float, floor: float, ceiling: float) -> bool | None:
-    """Met if the interval of the figure lies inside the range, missed if outside it, else undecided."""
-    if floor <= low and high <= ceiling:
-        return True
-    return False if high < floor or low > ceiling else None
 
 
 def load(name: str) -> dict[str, Any] | None:

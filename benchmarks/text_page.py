@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import binomtest
-
 HERE = Path(__file__).parent
 REACH: dict[str, tuple[float | None, float | None]] = {
     "D0-10k": (0.15, 1.05), "D1-10k": (0.15, 1.05), "D1-50k": (0.15, 1.05), "D2-10k": (0.25, 1.15), "D2-50k": (0.15, 1.05),
@@ -21,22 +19,29 @@ def verdict(s: dict[str, Any], cell: str) -> str:
     u = s["ours"]
     bias, rmse = REACH.get(cell, (None, None))
     said = [
-        f"coverage {decided(u['coverage_low'], u['coverage_high'], 0.93, 0.97)}"
+        f"coverage {worded(decided(u['coverage_low'], u['coverage_high'], 0.93, 0.97))}"
         if s["reps"] >= 100
         else "coverage: R < 100"
     ]
     if bias is not None:
         slack = 1.96 / u["reps"] ** 0.5
-        said.append(f"bias {decided(max(u['bias_over_sd'] - slack, 0), u['bias_over_sd'] + slack, 0, bias)}")
+        said.append(
+            f"bias {worded(decided(max(u['bias_over_sd'] - slack, 0), u['bias_over_sd'] + slack, 0, bias))}"
+        )
     if rmse is not None:
-        said.append(f"RMSE {decided(s['rmse_low'], s['rmse_high'], 0, rmse)}")
+        said.append(f"RMSE {worded(decided(s['rmse_low'], s['rmse_high'], 0, rmse))}")
     return ", ".join(said)
 
 
-def decided(low: float, high: float, floor: float, ceiling: float) -> str:
+def decided(low: float, high: float, floor: float, ceiling: float) -> bool | None:
+    """Met if the interval of the figure lies inside the range, missed if outside it, else undecided."""
     if floor <= low and high <= ceiling:
-        return "met"
-    return "**missed**" if high < floor or low > ceiling else "undecided"
+        return True
+    return False if high < floor or low > ceiling else None
+
+
+def worded(ok: bool | None) -> str:
+    return {True: "met", False: "**missed**", None: "undecided"}[ok]
 
 
 def reach(cell: str) -> str:
@@ -76,6 +81,10 @@ def section(results: dict[str, Any]) -> list[str]:
         "| cell | R | naive | first: bias, coverage | ours: bias ± MC (beyond O1) | SD; mean SE | bias/SD / RMSE/O1 | reach | RMSE/O1b | coverage | order 2 | E[αβ]; E[α²β] | |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
         *[row(cell, s) for cell, s in cells.items()],
+        "",
+        "Hash of the source that each cell ran on (repairs between them are in the history): "
+        + ", ".join(f"{cell} {s.get('version', '–')}" for cell, s in cells.items())
+        + ".",
         "",
         "Beside it, where shown to matter:",
         "",
@@ -153,12 +162,12 @@ def diagnostics(results: dict[str, Any]) -> list[str]:
         "| world | check | R | rejects |",
         "|---|---|---|---|",
     ]
-    for world, checks in results.get("worlds", {}).items():
+    for world, checks in results["cells"].items():
         for name, v in checks.items():
-            interval = binomtest(round(v["rejects"] * v["reps"]), v["reps"]).proportion_ci(method="wilson")
-            out.append(
-                f"| {world} | {name} | {v['reps']} | {100 * v['rejects']:.0f} % [{100 * interval.low:.0f}, {100 * interval.high:.0f}] |"
-            )
+            if isinstance(v, dict) and "share" in v:
+                out.append(
+                    f"| {world} | {name} | {checks['reps']} | {100 * v['share']:.0f} % [{100 * v['low']:.0f}, {100 * v['high']:.0f}] |"
+                )
     return [*out, ""]
 
 

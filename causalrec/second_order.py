@@ -35,8 +35,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalrec.scores import cluster_variance, two_way_variance
-
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 TINY = 1e-300
@@ -454,8 +452,3 @@ def _spread(kernel: Kernel, x: Floats, w: Floats) -> Floats:
     if here.any():
         out[here] = w[here] * (np.bincount(c, x[here]) / np.maximum(np.bincount(c, w[here]), TINY))[c]
     return out
-
-
-def variance(influence: Floats, units: Ints, items: Ints | None) -> tuple[float, int]:
-    """Two-way (unit, item) clustered variance and the smaller number of clusters; by unit where no item is given."""
-    return cluster_variance(influence, units) if items is None else two_way_variance(influence, units, items)

@@ -255,16 +255,11 @@ def correct(
                 served,
             )
     if len(chosen) == 2:
-        both_served = so.serve_both(*chosen)
-        if float(both_served[0].served.mean()) >= MIN_SERVED:
-            chosen = both_served
-        else:
-            chosen = [max(chosen, key=lambda k: bounds[names[k.name]])]
+        chosen = _together(chosen, bounds)
+    best = single[chosen[0].name]
     if len(chosen) == 2:
         both = [so.totals(rows, k, pairs.blocks, estimand, centre) for k in chosen]
         best = so.pair_estimate(rows, chosen, pairs.blocks, estimand, centre, both)
-    else:
-        best = single[chosen[0].name]
     left = estimate_of(
         first[0] - best.value, first[1] - best.influence, inputs.units, se_items, at_most=at_most
     )
@@ -285,6 +280,14 @@ def correct(
         items,
         pairs,
     )
+
+
+def _together(kernels: list[so.Kernel], bounds: dict[str, float]) -> list[so.Kernel]:
+    """Both kernels where enough rows have partners of both kinds, else the one that may take out more."""
+    both = so.serve_both(*kernels)
+    if float(both[0].served.mean()) >= MIN_SERVED:
+        return both
+    return [max(kernels, key=lambda k: bounds.get(k.name, bounds.get("cells", 0.0)))]
 
 
 def corrected_group(
@@ -391,7 +394,7 @@ def _alike(found: so.Totals) -> bool:
 
 def _added(found: so.PairEstimate, plain: Estimate, inputs: Inputs, items: Ints | None) -> float:
     """Standard deviation that the pairs add, at least a twentieth of the standard error."""
-    more = so.variance(found.influence, inputs.units, items)[0] - plain.std_error**2
+    more = estimate_of(found.value, found.influence, inputs.units, items).std_error ** 2 - plain.std_error**2
     return float(np.sqrt(max(more, (0.05 * plain.std_error) ** 2)))
 
 
