@@ -17,10 +17,18 @@ from causalrec.uplift import UpliftCurve
 MOST_MODIFIERS = 12
 
 
+def _clusters(fit: Fit, unit: str | None) -> str | None:
+    """What the effect's errors are clustered by: the unit, and the item (or the text) where it repeats."""
+    if fit.by_item is None:
+        return unit
+    item = (fit.log.roles.item or fit.log.roles.text)[0]
+    return item if unit is None else f"{unit} and {item}"
+
+
 def answer(r: Results) -> dict[str, Any]:
     """Section 1: the decision sentence, the naive answer, the clicks that would have come anyway."""
     q, fit = r.question, r.fit
-    main = words.effect_sentence(q, *r.effect, estimand=fit.estimand, clustered_by=r.unit)
+    main = words.effect_sentence(q, *r.effect, estimand=fit.estimand, clustered_by=_clusters(fit, r.unit))
     judged = sum(c.passed is not None for c in r.checks or ())
     caution = words.caution_sentence(r.failed, judged)
     naive = words.naive_sentence(q, (fit.naive.value, fit.naive.ci_lower, fit.naive.ci_upper), r.effect)
@@ -47,8 +55,8 @@ def effect(r: Results) -> list[Part]:
         ("naive difference (not an effect)", fit.naive),
         (f"effect, {fit.estimand}", fit.analysis.effect),
     ]
-    if fit.by_item is not None:
-        estimates.append((f"effect, {fit.estimand}, errors by item too", fit.by_item))
+    if fit.correction.order == 2:
+        estimates.append((f"effect, {fit.estimand}, first order", fit.first_order))
     drawn = parts.figure(
         forest.plot_effect(fit),
         "effect",

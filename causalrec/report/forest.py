@@ -29,20 +29,21 @@ class Interval(NamedTuple):
 
 def plot_effect(fit: Fit, ax: Axes | None = None) -> Axes:
     """The naive comparison and the effect, each with its 95 % interval, against zero."""
-    effect, naive, item = fit.analysis.effect, fit.naive, fit.by_item
+    effect, naive = fit.analysis.effect, fit.naive
+    first = fit.first_order if fit.correction.order == 2 else None
     rows = [
         Interval(
             "naive comparison", naive.value, naive.ci_lower, naive.ci_upper, VERMILLION, "o", filled=False
         ),
         Interval(f"effect ({fit.estimand})", effect.value, effect.ci_lower, effect.ci_upper),
     ]
-    if item is not None:
+    if first is not None:
         rows.append(
             Interval(
-                "effect, errors by item too",
-                item.value,
-                item.ci_lower,
-                item.ci_upper,
+                "first order, before pairs",
+                first.value,
+                first.ci_lower,
+                first.ci_upper,
                 BLUE,
                 "s",
                 filled=False,

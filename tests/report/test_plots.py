@@ -39,13 +39,13 @@ def test_effect_shows_both_answers_in_clicks_per_thousand(case) -> None:
     fit = case.fit
     ax = plot_effect(fit)
     points = [line.get_xdata()[0] for line in ax.lines if len(line.get_xdata()) == 1]
-    assert np.allclose(points, [1000 * v for v in (fit.naive_effect, fit.effect, fit.by_item.value)])
+    assert np.allclose(points, [1000 * v for v in (fit.naive_effect, fit.effect, fit.first_order.value)])
     spans = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2][1:]
     assert np.allclose(spans[1], [1000 * fit.ci_lower, 1000 * fit.ci_upper])
     assert [t.get_text() for t in ax.get_yticklabels()] == [
         "naive comparison",
         "effect (ATE)",
-        "effect, errors by item too",
+        "first order, before pairs",
     ]
     assert ax.get_xlabel() == "clicks per 1,000 impressions"
     assert lines_at(ax, 0) == 1

@@ -79,7 +79,7 @@ def test_every_section_in_order(page) -> None:
 def test_the_answer_comes_from_the_fit(page, case) -> None:
     answer, fit = page.context["answer"], case.fit
     assert f"by {1000 * fit.effect:.0f} per 1,000 impressions" in answer["headline"]
-    assert answer["headline"].endswith("clustered by user_id).")
+    assert answer["headline"].endswith("clustered by user_id and item_id).")
     assert answer["sentences"][0].startswith(f"The naive comparison says {1000 * fit.naive_effect:.0f}")
     assert f"{100 * fit.share_anyway[0]:.0f} % would have happened anyway" in answer["sentences"][1]
     numbers = page.to_frame().set_index("quantity")
@@ -152,7 +152,7 @@ def test_other_estimands_and_outcomes(fit_plain) -> None:
     assert "‘y’ by 0.5" in report(fit_plain(binary=False)).context["answer"]["headline"]
 
 
-def test_an_item_adds_the_interval_by_item(fit_plain) -> None:
+def test_a_corrected_effect_stands_above_its_first_order(fit_plain) -> None:
     rows = next(
         p
         for p in report(fit_plain(item="item")).context["sections"]["effect"]["parts"]
@@ -161,7 +161,7 @@ def test_an_item_adds_the_interval_by_item(fit_plain) -> None:
     assert [r[0] for r in rows] == [
         "naive difference (not an effect)",
         "effect, ATE",
-        "effect, ATE, errors by item too",
+        "effect, ATE, first order",
     ]
 
 
