@@ -37,9 +37,9 @@ def test_question(question: Question, doing: str, label: str) -> None:
     ("question", "effect", "more", "sentence"),
     [
         (CLICKS, (0.0213, 0.0151, 0.0275), {"clustered_by": "user_id"},
-         "Recommending raised clicks by 21.3 per 1,000 impressions (95 % interval 15.1 to 27.5, clustered by user_id and item_id)."),
+         "Recommending raised clicks by 21.3 per 1,000 impressions (95 % interval 15.1 to 27.5, clustered by user_id)."),
         (CLICKS, (-0.0213, -0.0275, -0.0151), {"clustered_by": "user_id"},
-         "Recommending lowered clicks by 21.3 per 1,000 impressions (95 % interval −27.5 to −15.1, clustered by user_id and item_id)."),
+         "Recommending lowered clicks by 21.3 per 1,000 impressions (95 % interval −27.5 to −15.1, clustered by user_id)."),
         (CLICKS, (0.0021, -0.003, 0.0072), {},
          "The data do not tell whether recommending changed clicks: the estimate is +2.1 per 1,000 impressions, and its interval includes "
          "no effect (95 % interval −3.0 to 7.2, each row taken for independent)."),
