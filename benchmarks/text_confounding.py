@@ -118,20 +118,21 @@ def second_order_oracle(
     log: Any, items: Any, e: Any, m0: Any, m1: Any, estimand: str, kernels: tuple[str, ...]
 ) -> Any:
     """O1b: the package's second-order estimate, with all pairs and the true nuisances."""
+    from causalrec import kernels as ks
     from causalrec import scores
     from causalrec import second_order as so
 
     n = len(items)
-    rows = so.Rows(log.treatment, log.outcome, np.ones(n), log.units, items)
-    at = so.Values(np.arange(n), e, m0, m1, e, m0, m1)
-    names = kernels or ("same_item",)
-    found = [so.make_kernel(k, rows, np.zeros(n, dtype=np.int64), across=False) for k in names]
+    rows = ks.Rows(log.treatment, log.outcome, np.ones(n), log.units, items)
+    at = ks.Values(np.arange(n), e, m0, m1, e, m0, m1)
+    names = [k for k in kernels if k != "basis"] or ["same_item"]
+    found = [ks.cluster_kernel(k, rows, np.zeros(n, dtype=np.int64), across=False) for k in names]
     found = [k for k in found if k.served.any()]
     if len(found) == 2:
-        found = so.serve_both(*found)
+        found = ks.serve_both(*found)
 
     def blocks() -> list[Any]:
-        return [so.BlockOfPairs(at, None)]
+        return [ks.BlockOfPairs(at, None)]
 
     centre = (float(e.mean()), float(m0.mean()), float(log.outcome.std()))
     sums = [so.totals(rows, k, blocks, estimand, centre) for k in found]
@@ -164,6 +165,7 @@ def stamp() -> str:
         "represent",
         "scores",
         "second_order",
+        "kernels",
         "text_worlds",
         "natural_text",
         "vocab_text",
@@ -240,6 +242,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "naive": float(np.mean([r["naive"] for r in done])),
         "second_order": float(np.mean([r["order"] == 2 for r in done])),
         "user_kernel": float(np.mean(["same_user" in r["kernels"] for r in done])),
+        "item_kernel": float(np.mean(["same_item" in r["kernels"] for r in done])),
+        "basis_kernel": float(np.mean(["basis" in r["kernels"] for r in done])),
         "served": float(np.mean([r["served"] for r in done])),
         "ab": float(np.mean([r["ab"] for r in done])),
         "a2b": float(np.mean([r["a2b"] for r in done])),
@@ -261,7 +265,7 @@ def line(cell: str, s: dict[str, Any]) -> str:
         f"{cell}: R {s['reps']} refused {s['refused']:.2f} naive {s['naive']:+.4f} | first {f['bias']:+.4f} cov {f['coverage']:.2f} | "
         f"ours {u['bias']:+.4f}±{u['bias_mc']:.4f} (beyond o1 {s['bias_beyond_o1']:+.4f}±{s['bias_beyond_o1_mc']:.4f}) sd {u['sd']:.4f} se {u['mean_se']:.4f} "
         f"b/sd {u['bias_over_sd']:.2f} rmse/o1 {u['rmse_over_o1']:.3f} [{s['rmse_low']:.2f}, {s['rmse_high']:.2f}] /o1b {s.get('rmse_over_o1b', float('nan')):.3f} "
-        f"cov {u['coverage']:.3f} [{u['coverage_low']:.3f}, {u['coverage_high']:.3f}] order2 {s['second_order']:.2f} user {s['user_kernel']:.2f} {s['seconds']:.1f}s"
+        f"cov {u['coverage']:.3f} [{u['coverage_low']:.3f}, {u['coverage_high']:.3f}] order2 {s['second_order']:.2f} item {s['item_kernel']:.2f} basis {s['basis_kernel']:.2f} user {s['user_kernel']:.2f} {s['seconds']:.1f}s"
     )
 
 

@@ -28,94 +28,18 @@ it goes with the error of e(1 − e).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-TINY = 1e-300
+from causalrec.kernels import TINY, BlockOfPairs, Blocks, Floats, Kernel, Partners, Rows, Values
+
 RIDGE_ROWS = 400.0
 """Weight, in rows, of the prior that the effect model's error has no slope in the basis."""
 Centre = tuple[float, float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Values:
-    """Some rows under nuisances that none of their users, nor their partners' users, trained.
-
-    Attributes
-    ----------
-    rows : (m,) row numbers
-    e, m0, m1 : (m,) nuisances, e clipped
-    e_words, m0_words, m1_words : (m,) the same without item effects
-    """
-
-    rows: npt.NDArray[np.intp]
-    e: Floats
-    m0: Floats
-    m1: Floats
-    e_words: Floats
-    m0_words: Floats
-    m1_words: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class BlockOfPairs:
-    """Pairs between two sets of rows; ``second`` is None where the pairs are those within ``first``."""
-
-    first: Values
-    second: Values | None
-
-
-Blocks = Callable[[], Iterable[BlockOfPairs]]
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """What is known of the rows.
-
-    Attributes
-    ----------
-    t, y, w : (n,)
-    units : (n,) codes
-    items : (n,) codes, −1 where the item was shown once; or None
-    """
-
-    t: Floats
-    y: Floats
-    w: Floats
-    units: Ints
-    items: Ints | None
-
-
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """Which rows are partners: same `cluster`, other `cell`.
-
-    Attributes
-    ----------
-    name : "same_item" or "same_user"
-    cluster : (n,) codes, −1 for rows that have no cluster
-    other : (n,) codes of what must differ (the user, or the item)
-    partners : (n,) summed weight of each row's partners
-    within : bool
-        All partners stand in the row's own set of rows (users are never divided).
-    """
-
-    name: str
-    cluster: Ints
-    other: Ints
-    partners: Floats
-    within: bool
-
-    @property
-    def served(self) -> npt.NDArray[np.bool_]:
-        """(n,) rows that have a partner."""
-        return self.partners > 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,53 +50,6 @@ class PairEstimate:
     influence: Floats
     scores: Floats
     gamma: Floats
-
-
-def make_kernel(name: str, rows: Rows, sets: Ints, across: bool) -> Kernel:
-    """The partners of each row.
-
-    Parameters
-    ----------
-    name : "same_item" or "same_user"
-    rows : Rows
-    sets : (n,)
-        Set of rows (sub-fold) of each row; without `across`, only rows of one set are partners.
-    """
-    if name == "same_user":
-        cluster, other = rows.units, _own_codes(rows.items, len(rows.t))
-    else:
-        assert rows.items is not None
-        cluster, other = rows.items, rows.units
-    if not across:
-        cluster = np.where(cluster < 0, -1, cluster * (int(sets.max()) + 1) + sets)
-        used = cluster >= 0
-        cluster[used] = np.unique(cluster[used], return_inverse=True)[1]
-    here = np.flatnonzero(cluster >= 0)
-    c = cluster[here]
-    total = np.bincount(c, rows.w[here])[c] if len(here) else np.empty(0)
-    partners = np.zeros(len(rows.t))
-    same = _cells(c, other[here])
-    partners[here] = total - np.bincount(same, rows.w[here])[same]
-    partners[partners < 1e-9 * rows.w.max()] = 0.0
-    return Kernel(name, cluster, other, partners, name == "same_user" or not across)
-
-
-def serve_both(first: Kernel, second: Kernel) -> list[Kernel]:
-    """The two kernels for the rows that have partners of both kinds; the others are partners only."""
-    both = first.served & second.served
-    return [replace(k, partners=np.where(both, k.partners, 0.0)) for k in (first, second)]
-
-
-def _own_codes(items: Ints | None, n: int) -> Ints:
-    """Item codes in which every row without an item, or with one shown once, has a code of its own."""
-    if items is None:
-        return np.arange(n, dtype=np.int64)
-    return np.where(items < 0, np.arange(n) + int(items.max(initial=0)) + 1, items).astype(np.int64)
-
-
-def _cells(a: Ints, b: Ints) -> Ints:
-    """Codes of (a, b) pairs, (m,)."""
-    return np.unique(a * (int(b.max(initial=0)) + 1) + b, return_inverse=True)[1].astype(np.int64)
 
 
 def basis(estimand: str, e: Floats, m0: Floats, centre: Centre) -> Floats:
@@ -227,41 +104,7 @@ def _directions(
         yield second, first
 
 
-class _Partners:
-    """Sums over the partners of some rows, cluster by cluster."""
-
-    def __init__(self, rows: Rows, kernel: Kernel, mine: _Side, theirs: _Side) -> None:
-        keep_i = np.flatnonzero(kernel.cluster[mine.rows] >= 0)
-        keep_j = np.flatnonzero(kernel.cluster[theirs.rows] >= 0)
-        self.i, self.j = keep_i, keep_j
-        self.ci, self.cj = kernel.cluster[mine.rows[keep_i]], kernel.cluster[theirs.rows[keep_j]]
-        self.size = int(max(self.ci.max(initial=-1), self.cj.max(initial=-1))) + 1
-        self.wj = rows.w[theirs.rows[keep_j]]
-        self.wi = rows.w[mine.rows[keep_i]]
-        self.same = mine is theirs
-        self.cells = _cells(self.ci, kernel.other[mine.rows[keep_i]]) if self.same else None
-
-    def of_rows(self, x: Floats) -> Floats:
-        """Σ_j w_j x_j over the partners of each kept row i; x is (m_j,) of all of theirs."""
-        if not len(self.i):
-            return np.empty(0)
-        v = self.wj * x[self.j]
-        out = np.bincount(self.cj, v, self.size)[self.ci].astype(np.float64)
-        if self.cells is not None:
-            out = out - np.bincount(self.cells, v)[self.cells]
-        return out
-
-    def back(self, x: Floats) -> Floats:
-        """w_j Σ_i x_i over the rows i whose partner each kept row j is; x is (m_i,) of the kept rows i."""
-        if not len(self.j):
-            return np.empty(0)
-        out = np.bincount(self.ci, x, self.size)[self.cj]
-        if self.cells is not None:
-            out = out - np.bincount(self.cells, x)[self.cells]
-        return self.wj * out
-
-
-def _shares(kernel: Kernel, mine: _Side, block: BlockOfPairs, part: _Partners) -> Floats:
+def _shares(kernel: Kernel, mine: _Side, block: BlockOfPairs, part: Partners) -> Floats:
     """(m,) with which share of its partners each row meets them in this block; rows without any count in their own set."""
     share = np.zeros(len(mine.rows))
     if kernel.within:
@@ -270,7 +113,7 @@ def _shares(kernel: Kernel, mine: _Side, block: BlockOfPairs, part: _Partners) -
         return share
     if block.second is None:
         share[~kernel.served[mine.rows]] = 1.0
-    met = part.of_rows(np.ones(int(part.j.max(initial=-1)) + 1))
+    met = part.met()
     of = kernel.partners[mine.rows[part.i]]
     share[part.i] = np.where(of > 0, met / np.maximum(of, TINY), share[part.i])
     return share
@@ -286,8 +129,8 @@ class Totals:
     pairs_n, pairs_d : (q,), (q, q) what partners take off
     tau, phi : Σ π w τ, and (q,) Σ π w φ
     a, r, s : (q,) Σ w a φ, mean of r, (q,) mean of t̃ φ, over rows that have partners
-    left_t, left_r : Σ w v δ² and Σ w v β² with their standard errors: what rows of a cluster share in exposure and in
-        outcome beyond the words
+    left_t, left_r : Σ w v δ² and Σ w v β² with their standard errors: what partners share in exposure and in outcome
+        beyond the words
     """
 
     n: Floats
@@ -313,12 +156,13 @@ def totals(rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Ce
     pi = _population(rows, estimand)
     sums: dict[str, Any] = dict.fromkeys(("n", "d", "pairs_n", "pairs_d", "tau", "phi", "a", "r", "s"), 0.0)
     weight = 0.0
-    alike_t, alike_r = np.zeros(int(kernel.cluster.max()) + 1), np.zeros(int(kernel.cluster.max()) + 1)
+    alike_t: Floats | float = 0.0
+    alike_r: Floats | float = 0.0
     for block in blocks():
         if kernel.within and block.second is not None:
             continue
         for mine, theirs in _directions(rows, block, estimand, centre):
-            part = _Partners(rows, kernel, mine, theirs)
+            part = kernel.meet(rows, mine.rows, theirs.rows, theirs is mine)
             share = _shares(kernel, mine, block, part)
             served = rows.w[mine.rows] * share * kernel.served[mine.rows]
             of_phi = (served * mine.a)[:, None] * mine.phi
@@ -343,21 +187,17 @@ def totals(rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Ce
                 "s": (served * mine.s) @ mine.phi,
             }
             weighted = one * mine.v_words[i]
-            alike_t += np.bincount(
-                part.ci, weighted * mine.s_words[i] * part.of_rows(theirs.s_words), len(alike_t)
-            )
-            alike_r += np.bincount(
-                part.ci, weighted * mine.r_words[i] * part.of_rows(theirs.r_words), len(alike_r)
-            )
+            alike_t = alike_t + part.alike(weighted * mine.s_words[i], theirs.s_words)
+            alike_r = alike_r + part.alike(weighted * mine.r_words[i], theirs.r_words)
             sums = {name: sums[name] + value for name, value in new.items()}
             weight += float(served.sum())
     means = {"r": sums["r"] / weight, "s": sums["s"] / weight}
     return Totals(**(sums | means), left_t=_with_error(alike_t), left_r=_with_error(alike_r))
 
 
-def _with_error(by_cluster: Floats) -> tuple[float, float]:
-    """A sum over clusters and its standard error, √Σ x²."""
-    return float(by_cluster.sum()), float(np.sqrt((by_cluster**2).sum()))
+def _with_error(parts: Floats | float) -> tuple[float, float]:
+    """A sum over clusters (or axes) and its standard error, √Σ x²."""
+    return float(np.sum(parts)), float(np.sqrt(np.sum(np.square(parts))))
 
 
 def solve(found: list[Totals], rows: Rows, estimand: str) -> tuple[float, Floats, Floats]:
@@ -375,7 +215,7 @@ def solve(found: list[Totals], rows: Rows, estimand: str) -> tuple[float, Floats
 
 
 def pair_estimate(
-    rows: Rows, kernels: list[Kernel], blocks: Blocks, estimand: str, centre: Centre, found: list[Totals]
+    rows: Rows, kernels: Sequence[Kernel], blocks: Blocks, estimand: str, centre: Centre, found: list[Totals]
 ) -> PairEstimate:
     """The second-order estimate with the given kernels (and their totals), and the influence of each row.
 
@@ -389,7 +229,7 @@ def pair_estimate(
     own, pairs = np.zeros(size), np.zeros(size)
     for kernel, mine, back in zip(kernels, sums.own, sums.back, strict=True):
         own += mine
-        pairs += mine + back - _spread(kernel, mine, rows.w)
+        pairs += mine + back - kernel.spread(mine, rows.w)
     if len(kernels) > 1:
         total = float(rows.w[kernels[0].served].sum())
         again = sums.exposure * float(sums.outcome.sum()) / total
@@ -416,7 +256,13 @@ class _RowSums:
 
 
 def _row_sums(
-    rows: Rows, kernels: list[Kernel], blocks: Blocks, estimand: str, centre: Centre, gamma: Floats, h: Floats
+    rows: Rows,
+    kernels: Sequence[Kernel],
+    blocks: Blocks,
+    estimand: str,
+    centre: Centre,
+    gamma: Floats,
+    h: Floats,
 ) -> _RowSums:
     """What each row adds to θ: alone, with its partners, and as the partner of others; (n,) each."""
     effect, base, exposure, outcome = (np.zeros(len(rows.t)) for _ in range(4))
@@ -429,7 +275,7 @@ def _row_sums(
             for index, kernel in enumerate(kernels):
                 if kernel.within and block.second is not None:
                     continue
-                part = _Partners(rows, kernel, mine, theirs)
+                part = kernel.meet(rows, mine.rows, theirs.rows, theirs is mine)
                 served = kernel.served[mine.rows]
                 if index == 0:
                     share = _shares(kernel, mine, block, part)
@@ -442,13 +288,3 @@ def _row_sums(
                 own[index][mine.rows[i]] -= ratio * part.of_rows(left_theirs)
                 back[index][theirs.rows[j]] -= left_theirs[j] * part.back(ratio)
     return _RowSums(effect, base, exposure, outcome, own, back)
-
-
-def _spread(kernel: Kernel, x: Floats, w: Floats) -> Floats:
-    """Each cluster's total of x, shared out over its rows by weight."""
-    out = np.zeros_like(x)
-    here = kernel.cluster >= 0
-    c = kernel.cluster[here]
-    if here.any():
-        out[here] = w[here] * (np.bincount(c, x[here]) / np.maximum(np.bincount(c, w[here]), TINY))[c]
-    return out

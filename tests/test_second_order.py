@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from causalrec import kernels as kernels_of
 from causalrec import second_order as so
 from causalrec.scores import estimate_of
 
@@ -23,16 +24,16 @@ def log(seed=0, n=160, items=20, users=60, weighted=False, hidden=0.0):
     w = rng.uniform(0.5, 2, n) if weighted else np.ones(n)
     counts = np.bincount(item, minlength=items)
     codes = np.where(counts[item] > 1, item, -1)
-    return so.Rows(t, y, w, user, codes), so.Values(np.arange(n), e, m0, m0 + 0.05, e, m0, m0 + 0.05)
+    return kernels_of.Rows(t, y, w, user, codes), kernels_of.Values(np.arange(n), e, m0, m0 + 0.05, e, m0, m0 + 0.05)
 
 
 def run(rows, at, names=("same_item",), estimand="ate"):
     def blocks():
-        return [so.BlockOfPairs(at, None)]
+        return [kernels_of.BlockOfPairs(at, None)]
 
-    kernels = [so.make_kernel(k, rows, np.zeros(len(rows.t), dtype=np.int64), across=False) for k in names]
+    kernels = [kernels_of.cluster_kernel(k, rows, np.zeros(len(rows.t), dtype=np.int64), across=False) for k in names]
     if len(kernels) == 2:
-        kernels = so.serve_both(*kernels)
+        kernels = kernels_of.serve_both(*kernels)
     found = [so.totals(rows, k, blocks, estimand, CENTRE) for k in kernels]
     return so.pair_estimate(rows, kernels, blocks, estimand, CENTRE, found), found, kernels
 
@@ -79,12 +80,12 @@ def test_blocks_of_pairs_add_up_to_all_pairs():
 
     def part(k):
         here = np.flatnonzero(sets == k)
-        return so.Values(here, *(x[here] for x in (at.e, at.m0, at.m1, at.e_words, at.m0_words, at.m1_words)))
+        return kernels_of.Values(here, *(x[here] for x in (at.e, at.m0, at.m1, at.e_words, at.m0_words, at.m1_words)))
 
     def blocks():
-        return [so.BlockOfPairs(part(j), None if j == k else part(k)) for j in range(3) for k in range(j, 3)]
+        return [kernels_of.BlockOfPairs(part(j), None if j == k else part(k)) for j in range(3) for k in range(j, 3)]
 
-    kernel = so.make_kernel("same_item", rows, sets, across=True)
+    kernel = kernels_of.cluster_kernel("same_item", rows, sets, across=True)
     found = [so.totals(rows, kernel, blocks, "ate", CENTRE)]
     divided = so.pair_estimate(rows, [kernel], blocks, "ate", CENTRE, found)
     whole = run(rows, at)[0]
@@ -98,8 +99,8 @@ def test_order_names_and_scale_of_weights_do_not_matter(seed, estimand):
     rows, at = log(seed, weighted=True, hidden=0.1)
     rng = np.random.default_rng(seed)
     p, names = rng.permutation(len(rows.t)), rng.permutation(rows.units.max() + 1)
-    other = so.Rows(rows.t[p], rows.y[p], 7 * rows.w[p], names[rows.units[p]], rows.items[p])
-    moved = so.Values(
+    other = kernels_of.Rows(rows.t[p], rows.y[p], 7 * rows.w[p], names[rows.units[p]], rows.items[p])
+    moved = kernels_of.Values(
         np.arange(len(p)), *(x[p] for x in (at.e, at.m0, at.m1, at.e_words, at.m0_words, at.m1_words))
     )
     a, b = run(rows, at, estimand=estimand)[0], run(other, moved, estimand=estimand)[0]
@@ -123,8 +124,8 @@ def errors(names, item_trait, user_trait, reps=120, n=1500):
         trait = item_trait * rng.choice([-1, 1], 150)[item] + user_trait * rng.choice([-1, 1], 150)[user]
         t = (rng.random(n) < 0.5 + trait).astype(float)
         y = (rng.random(n) < 0.4 + 0.1 * t + trait).astype(float)
-        half, rows = np.full(n, 0.5), so.Rows(t, y, np.ones(n), user, item)
-        at = so.Values(np.arange(n), half, np.full(n, 0.4), half, half, np.full(n, 0.4), half)
+        half, rows = np.full(n, 0.5), kernels_of.Rows(t, y, np.ones(n), user, item)
+        at = kernels_of.Values(np.arange(n), half, np.full(n, 0.4), half, half, np.full(n, 0.4), half)
         found = run(rows, at, names)[0]
         e = estimate_of(found.value, found.influence, user, item)
         first = (0.1 + 2 * (t - 0.5) * (y - np.where(t == 1, 0.5, 0.4)) / 0.5).mean()

@@ -18,11 +18,11 @@ from causalrec.estimate.correction import (
     PairCorrection,
     clusters,
     correct,
-    repeated_items,
     second_order_again,
     wants_pairs,
 )
 from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
+from causalrec.estimate.partners import repeated_items
 from causalrec.nuisance import (
     Clip,
     Folds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -11,8 +10,9 @@ import numpy.typing as npt
 
 from causalrec import second_order as so
 from causalrec._checks import check_choice, check_scalar
-from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
+from causalrec.estimate.partners import cells_of, has_wide_blocks, make_kernel, repeated_items
+from causalrec.kernels import TINY, Kernel, Rows, serve_both
 from causalrec.nuisance import Nuisances
 from causalrec.nuisance.paired import PairNuisances
 from causalrec.scores import Estimate, estimate_of
@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-KERNELS = ("same_item", "same_user", "cells")
+KERNELS = ("same_item", "same_user", "cells", "basis")
 WORTH = 0.5
 """A kernel is used if it may take out this many times the standard deviation that it adds."""
 MIN_ALIKE = 1.0
 """Standard errors by which what rows of a cluster share in exposure must exceed zero."""
-MIN_TEXTS = 30
-"""Distinct texts from which on a text counts as an item where none is declared."""
-MOST_CELLS = 2_000
+DEAR = 0.1
+"""Share by which pairs of one item may add to the standard error before pairs by the words alone are looked at as well."""
 MIN_SERVED = 0.2
 MIN_VARIATION = 0.05
 ROWS_A_CELL = 20
@@ -46,9 +45,10 @@ class Correction:
         (or user) share in exposure and in outcome beyond the words, each on its own, and never at the effect.
     kernels : tuple of str or None
         ``"same_item"``: pairs of rows of one item by different users. ``"same_user"``: of one user on different
-        items; assumes that what a user does on one item changes nothing on another (no carry-over). ``"cells"``:
-        pairs of rows in one cell of a partition of the text embedding, for texts that are shown once; removes what
-        differs between cells only. None: items and users by the rule.
+        items; assumes that what a user does on one item changes nothing on another (no carry-over). ``"basis"``:
+        all pairs of rows of different users, weighed by how alike their blocks are; removes what shrinking
+        the regressions on the blocks left, and needs no repetition. ``"cells"``: pairs of rows in one cell of a
+        partition of the text embedding; removes what differs between cells only. None: items, users and the basis by the rule.
     rows_a_cell : int
         Rows in a cell, on average.
     """
@@ -66,9 +66,10 @@ class Correction:
                 raise ArgumentError(f'kernels is {self.kernels!r}; must be a tuple such as ("same_item",).')
             for kernel in self.kernels:
                 check_choice(kernel, "kernels", KERNELS)
-            if {"cells", "same_item"} <= set(self.kernels):
+            by_words = sorted({"cells", "same_item", "basis"} & set(self.kernels))
+            if len(by_words) > 1:
                 raise ArgumentError(
-                    "kernels has both 'cells' and 'same_item'; a row has partners of one of these kinds."
+                    f"kernels has {' and '.join(map(repr, by_words))}; a row has partners of one of these kinds."
                 )
 
 
@@ -116,14 +117,17 @@ class PairCorrection:
         """The verdict in plain words."""
         if self.left is None:
             return f"First order: {self.reason}"
-        how = " and ".join(
-            {"same_item": "item", "same_user": "user", "cells": "cell of the embedding"}[k]
-            for k in self.kernels
-        )
+        words = {
+            "same_item": "of the same item",
+            "same_user": "of the same user",
+            "cells": "of the same cell of the embedding",
+            "basis": "whose words are alike",
+        }
+        how = " and ".join(words[k] for k in self.kernels)
         left = self.left
         return (
             f"The words and covariates left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, taken out with pairs of rows "
-            f"of the same {how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()})."
+            f"{how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()})."
         )
 
     def _narrow(self) -> str:
@@ -135,33 +139,13 @@ class PairCorrection:
         )
 
 
-def repeated_items(inputs: Inputs) -> Ints | None:
-    """(n,) item codes, −1 for items shown once; the texts where no item is declared; None where nothing repeats."""
-    codes = inputs.items if inputs.items is not None else _texts(inputs.covariates)
-    if codes is None:
-        return None
-    counts = np.bincount(codes)
-    if counts.max() < 2 or (inputs.items is None and len(counts) < MIN_TEXTS):
-        return None
-    kept = np.cumsum(counts > 1) - 1
-    return np.where(counts[codes] > 1, kept[codes], -1).astype(np.int64)
-
-
-def _texts(covariates: Sequence[object]) -> Ints | None:
-    codes = [c.codes for c in covariates if isinstance(c, Block) and c.kind == "text"]
-    if not codes:
-        return None
-    joint = np.zeros(len(codes[0]), dtype=np.int64)
-    for one in codes:
-        joint = np.unique(joint * (int(one.max()) + 1) + one, return_inverse=True)[1].astype(np.int64)
-    return joint
-
-
 def wants_pairs(correction: Correction, inputs: Inputs, items: Ints | None) -> bool:
     """Whether nuisances have to leave out pairs of folds."""
-    if correction.order == 1 or items is None or inputs.logged is not None:
+    if correction.order == 1 or inputs.logged is not None:
         return False
-    if correction.kernels is not None and "same_item" not in correction.kernels:
+    if has_wide_blocks(inputs) and (correction.kernels is None or "basis" in correction.kernels):
+        return True
+    if items is None or (correction.kernels is not None and "same_item" not in correction.kernels):
         return False
     return float((items >= 0).mean()) >= MIN_SERVED
 
@@ -191,103 +175,203 @@ def correct(
     EstimationError
         Pairs were asked for by name, and there are none.
     """
-    by_cells = _by_cells(correction) and inputs.logged is None
-    items = _cells_of(inputs, correction) if by_cells else repeated_items(inputs)
+    by_cells = correction.kernels is not None and "cells" in correction.kernels
+    items = (
+        cells_of(inputs, correction.rows_a_cell)
+        if by_cells and inputs.logged is None
+        else repeated_items(inputs)
+    )
     se_items = _cluster_items(inputs, items)
     plain = estimate_of(*first, inputs.units, se_items, at_most=at_most)
+    asked = correction.order == 2 or correction.kernels is not None
 
-    def stay(reason: str, bounds: dict[str, float] | None = None, served: float = 0.0) -> PairCorrection:
-        return PairCorrection(1, (), reason, plain, None, bounds or {}, served, None, items)
+    def stay(reason: str, seen: _Seen | None = None) -> PairCorrection:
+        if asked and correction.order != 1:
+            raise EstimationError(f"{reason[:-1]}; leave correction out, or use Correction(order=1).")
+        bounds = {} if seen is None else seen.bounds
+        served = 0.0 if seen is None else seen.served
+        return PairCorrection(1, (), reason, plain, None, bounds, served, None, items)
 
     if correction.order == 1:
         return stay("as asked for.")
-    asked = correction.order == 2 or correction.kernels is not None
     if inputs.logged is not None:
-        if asked:
-            raise EstimationError(
-                "the propensity is logged, so that no confounding is left for pairs of rows to find; leave correction out."
-            )
-        return stay("the propensity is logged, so that no confounding is left.")
-    rows = so.Rows(inputs.t, inputs.y, fitted.problem.w, inputs.units, items)
+        return stay("the propensity is logged, so that no confounding is left for pairs of rows to find.")
+    rows = Rows(inputs.t, inputs.y, fitted.problem.w, inputs.units, items)
     # pairs over folds need predictors for pairs of folds
     paired = bool(fitted.ridge is not None and fitted.ridge.eta) and sub is not None
     pairs = PairNuisances(fitted, rows, sub if paired and sub is not None else fitted.fold, clip)
-    candidates = _candidates(correction, rows, pairs)
-    if not candidates:
-        if asked:
-            raise EstimationError(
-                "no pairs of rows of the kinds asked for: every item is shown once (or to one user) and no user has rows on two items; "
-                'use Correction(kernels=("cells",)) or Correction(order=1).'
-            )
-        return stay(
-            "no item is shown to several users often enough, and no user sees several items, so that there are no pairs to look at."
-        )
-    centre = _centre(inputs, pairs)
-    found = {k.name: so.totals(rows, k, pairs.blocks, estimand, centre) for k in candidates}
-    names = {
-        k.name: ("cells" if _by_cells(correction) and k.name == "same_item" else k.name) for k in candidates
-    }
-    bounds = {names[k.name]: _bound(found[k.name], rows, k, estimand) for k in candidates}
-    usable = [k for k in candidates if _varies([found[k.name]])]
-    served = max(float(k.served.mean()) for k in candidates)
-    if not usable:
-        said = (
-            "the exposure hardly varies between rows of one item (or user), so that pairs of rows say nothing"
-        )
-        if asked:
-            raise EstimationError(f"{said}; leave correction out, or use Correction(order=1).")
-        return stay(f"{said}.", bounds, served)
-    single = {
-        k.name: so.pair_estimate(rows, [k], pairs.blocks, estimand, centre, [found[k.name]]) for k in usable
-    }
-    chosen = usable
-    if not asked:
-        added = {k.name: _added(single[k.name], plain, inputs, se_items) for k in usable}
-        chosen = [
-            k for k in usable if _alike(found[k.name]) and bounds[names[k.name]] >= WORTH * added[k.name]
-        ]
-        if not chosen:
-            worst = max(usable, key=lambda k: bounds[names[k.name]])
+    seen = _Seen(inputs, pairs, rows, estimand, plain, se_items)
+    names = correction.kernels or ("same_item", "same_user")
+    seen.look(names, MIN_SERVED if correction.kernels is None else 1e-9)
+    if asked:
+        if correction.kernels is None and not seen.kernels:
+            seen.look(("basis",), MIN_SERVED)
+        if not seen.kernels:
             return stay(
-                f"what rows of one {'item' if worst.name == 'same_item' else 'user'} share beyond the words may bias the effect by an estimated {bounds[names[worst.name]]:.4f}, "
-                "too little, or too uncertain, for what taking it out adds to the error; Correction(order=2) takes it out regardless.",
-                bounds,
-                served,
+                "no pairs of rows of the kinds asked for: every item is shown once (or to one user), no user has rows on two items, "
+                "and no block is wide."
             )
-    if len(chosen) == 2:
-        chosen = _together(chosen, bounds)
-    best = single[chosen[0].name]
-    if len(chosen) == 2:
-        both = [so.totals(rows, k, pairs.blocks, estimand, centre) for k in chosen]
-        best = so.pair_estimate(rows, chosen, pairs.blocks, estimand, centre, both)
+        chosen = seen.usable()
+    else:
+        chosen = _chosen(seen)
+    if not seen.kernels:
+        return stay(
+            "no item is shown to several users often enough, no user sees several items and no block is wide, so that there are no pairs to look at."
+        )
+    if not seen.usable():
+        return stay(
+            "the exposure hardly varies between rows of one item (or user), so that pairs of rows say nothing.",
+            seen,
+        )
+    if not chosen:
+        return stay(seen.too_little(), seen)
+    chosen, best = seen.together(chosen)
     left = estimate_of(
         first[0] - best.value, first[1] - best.influence, inputs.units, se_items, at_most=at_most
     )
-    why = (
-        "asked for."
-        if asked
-        else "what rows share beyond the words may bias the effect by more than it costs to take out."
-    )
     return PairCorrection(
         2,
-        tuple(names[k.name] for k in chosen),
-        why,
+        tuple("cells" if by_cells and k == "same_item" else k for k in chosen),
+        "asked for."
+        if asked
+        else "what rows share beyond the words may bias the effect by more than it costs to take out.",
         plain,
         left,
-        bounds,
-        float(chosen[0].served.mean()),
+        seen.bounds,
+        seen.served_by(chosen[0]),
         best,
         items,
         pairs,
     )
 
 
-def _together(kernels: list[so.Kernel], bounds: dict[str, float]) -> list[so.Kernel]:
-    """Both kernels where enough rows have partners of both kinds, else the one that may take out more."""
-    both = so.serve_both(*kernels)
-    if float(both[0].served.mean()) >= MIN_SERVED:
-        return both
-    return [max(kernels, key=lambda k: bounds.get(k.name, bounds.get("cells", 0.0)))]
+def _chosen(seen: _Seen) -> list[str]:
+    """The rule: kernels whose partners are visibly alike, and that may take out more than half of the deviation that they add.
+
+    Pairs of one item take out all that an item has, pairs by the basis what the blocks' columns say of it, for less. Where
+    pairs of one item are dear, or not called for, the basis is looked at too, and pairs of one item are
+    taken only for what their rows share beyond it.
+    """
+    worth = [k for k in seen.usable() if seen.worth(k)]
+    dear = "same_item" in worth and seen.added("same_item") > DEAR * seen.plain.std_error
+    if "same_item" not in worth or dear:
+        seen.look(("basis",), MIN_SERVED)
+        if "basis" in seen.usable():
+            if dear and not seen.worth("same_item", beyond="basis"):
+                worth.remove("same_item")
+            if "same_item" not in worth and seen.worth("basis"):
+                worth.insert(0, "basis")
+    return worth
+
+
+class _Seen:
+    """What the pairs of each kernel say of exposure and outcome, each on its own; estimates only of kernels that are asked about."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        pairs: PairNuisances,
+        rows: Rows,
+        estimand: str,
+        plain: Estimate,
+        se_items: Ints | None,
+    ) -> None:
+        self.inputs, self.pairs, self.rows, self.estimand = inputs, pairs, rows, estimand
+        self.plain, self.se_items, self.centre = plain, se_items, _centre(inputs, pairs)
+        self.kernels: dict[str, Kernel] = {}
+        self.totals: dict[str, so.Totals] = {}
+        self.estimates: dict[str, so.PairEstimate] = {}
+
+    def look(self, names: tuple[str, ...], least: float) -> None:
+        """Add kernels that serve at least this share of the rows (users: half of them)."""
+        for name in names:
+            key = "same_item" if name == "cells" else name
+            kernel = None if key in self.kernels else make_kernel(name, self.rows, self.pairs)
+            at_least = max(least, 0.5) if name == "same_user" and least >= MIN_SERVED else least
+            if kernel is not None and float(kernel.served.mean()) >= at_least:
+                self.kernels[key] = kernel
+                self.totals[key] = so.totals(self.rows, kernel, self.pairs.blocks, self.estimand, self.centre)
+
+    def usable(self) -> list[str]:
+        """Kernels between whose partners the exposure varies."""
+        return [k for k in self.kernels if _varies([self.totals[k]])]
+
+    def served_by(self, name: str) -> float:
+        return float(self.kernels[name].served.mean())
+
+    @property
+    def served(self) -> float:
+        return max((self.served_by(k) for k in self.kernels), default=0.0)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        return {k: self.bound(k) for k in self.kernels}
+
+    def likeness(self, name: str, beyond: str | None = None) -> tuple[float, float]:
+        """(exposure, outcome): v δ² and v β² a served row, less what another kernel sees of them."""
+        found, weight = self.totals[name], self._weight(name)
+        alike = found.left_t[0] / weight, found.left_r[0] / weight
+        if beyond is None:
+            return alike
+        other = self.likeness(beyond)
+        return alike[0] - max(other[0], 0.0), alike[1] - max(other[1], 0.0)
+
+    def bound(self, name: str, beyond: str | None = None) -> float:
+        of_t, of_r = self.likeness(name, beyond)
+        return float(np.sqrt(max(of_t, 0.0) * max(of_r, 0.0)))
+
+    def _weight(self, name: str) -> float:
+        if self.estimand == "ato":
+            return max(abs(float(self.totals[name].d[0, 0])), TINY)
+        w = self.rows.w * self.rows.t if self.estimand == "att" else self.rows.w
+        return max(float(w[self.kernels[name].served].sum()), TINY)
+
+    def estimate(self, name: str) -> so.PairEstimate:
+        if name not in self.estimates:
+            self.estimates[name] = so.pair_estimate(
+                self.rows,
+                [self.kernels[name]],
+                self.pairs.blocks,
+                self.estimand,
+                self.centre,
+                [self.totals[name]],
+            )
+        return self.estimates[name]
+
+    def added(self, name: str) -> float:
+        """Standard deviation that the pairs add, at least a twentieth of the standard error."""
+        found, se = self.estimate(name), self.plain.std_error
+        more = (
+            estimate_of(found.value, found.influence, self.inputs.units, self.se_items).std_error ** 2 - se**2
+        )
+        return float(np.sqrt(max(more, (0.05 * se) ** 2)))
+
+    def worth(self, name: str, beyond: str | None = None) -> bool:
+        """Partners are visibly alike in exposure, not visibly unlike in outcome, and the bias may exceed its price."""
+        of_t, of_r = self.likeness(name, beyond)
+        visible = of_t * self._weight(name) > MIN_ALIKE * self.totals[name].left_t[1] and of_r > 0
+        return visible and self.bound(name, beyond) >= WORTH * self.added(name)
+
+    def too_little(self) -> str:
+        worst = max(self.usable(), key=self.bound)
+        who = {"same_item": "one item share beyond the words", "same_user": "one user share beyond the words"}
+        return (
+            f"what rows of {who.get(worst, 'like words share beyond the regressions')} may bias the effect by an estimated "
+            f"{self.bound(worst):.4f}, too little, or too uncertain, for what taking it out adds to the error; "
+            "Correction(order=2) takes it out regardless."
+        )
+
+    def together(self, chosen: list[str]) -> tuple[list[str], so.PairEstimate]:
+        """One kernel's estimate, or both kernels' where enough rows have partners of both kinds."""
+        if len(chosen) == 1:
+            return chosen, self.estimate(chosen[0])
+        both = serve_both(*(self.kernels[k] for k in chosen))
+        if float(both[0].served.mean()) < MIN_SERVED:
+            best = max(chosen, key=self.bound)
+            return [best], self.estimate(best)
+        self.kernels |= dict(zip(chosen, both, strict=True))
+        found = [so.totals(self.rows, k, self.pairs.blocks, self.estimand, self.centre) for k in both]
+        return chosen, so.pair_estimate(self.rows, both, self.pairs.blocks, self.estimand, self.centre, found)
 
 
 def corrected_group(
@@ -318,14 +402,13 @@ def second_order_again(inputs: Inputs, found: PairCorrection, estimand: str) -> 
 
 
 def _second_order(
-    inputs: Inputs, found: PairCorrection, pairs: PairNuisances, rows: so.Rows, estimand: str
+    inputs: Inputs, found: PairCorrection, pairs: PairNuisances, rows: Rows, estimand: str
 ) -> so.PairEstimate:
-    names = ["same_item" if k == "cells" else k for k in found.kernels]
-    kernels = [so.make_kernel(k, rows, pairs.sub, pairs.across) for k in names]
     used = rows.w > 0
-    kernels = [replace(k, partners=np.where(used, k.partners, 0.0)) for k in kernels]
+    made = [make_kernel(k, rows, pairs) for k in found.kernels]
+    kernels = [k.only(used) for k in made if k is not None]
     if len(kernels) == 2:
-        kernels = so.serve_both(*kernels)
+        kernels = serve_both(*kernels)
     served = float(kernels[0].served[used].mean())
     if served < MIN_SERVED:
         raise EstimationError(
@@ -361,57 +444,3 @@ def _cluster_items(inputs: Inputs, items: Ints | None) -> Ints | None:
     if items is None:
         return None
     return np.where(items < 0, np.arange(len(items)) + int(items.max()) + 1, items).astype(np.int64)
-
-
-def _by_cells(correction: Correction) -> bool:
-    return correction.kernels is not None and "cells" in correction.kernels
-
-
-def _candidates(correction: Correction, rows: so.Rows, pairs: PairNuisances) -> list[so.Kernel]:
-    wanted = correction.kernels or ("same_item", "same_user")
-    names = ["same_item" if k == "cells" else k for k in KERNELS if k in wanted]
-    found = []
-    for name in names:
-        if name == "same_item" and rows.items is None:
-            continue
-        kernel = so.make_kernel(name, rows, pairs.sub, pairs.across)
-        least = 1e-9 if correction.kernels is not None else MIN_SERVED if name == "same_item" else 0.5
-        if float(kernel.served.mean()) >= least:
-            found.append(kernel)
-    return found
-
-
-def _bound(found: so.Totals, rows: so.Rows, kernel: so.Kernel, estimand: str) -> float:
-    weight = {"ate": rows.w, "att": rows.w * rows.t, "ato": rows.w}[estimand][kernel.served].sum()
-    per = abs(float(found.d[0, 0])) if estimand == "ato" else float(weight)
-    return float(np.sqrt(max(found.left_t[0], 0.0) * max(found.left_r[0], 0.0)) / max(per, so.TINY))
-
-
-def _alike(found: so.Totals) -> bool:
-    """Rows of a cluster are visibly alike in exposure, and not visibly unlike in outcome."""
-    return found.left_t[0] > MIN_ALIKE * found.left_t[1] and found.left_r[0] > 0
-
-
-def _added(found: so.PairEstimate, plain: Estimate, inputs: Inputs, items: Ints | None) -> float:
-    """Standard deviation that the pairs add, at least a twentieth of the standard error."""
-    more = estimate_of(found.value, found.influence, inputs.units, items).std_error ** 2 - plain.std_error**2
-    return float(np.sqrt(max(more, (0.05 * plain.std_error) ** 2)))
-
-
-def _cells_of(inputs: Inputs, correction: Correction) -> Ints:
-    """(n,) cell of each row: k-means of the text embedding, which has seen neither exposure nor outcome."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    text = [c for c in inputs.covariates if isinstance(c, Block) and c.kind == "text"]
-    if not text:
-        raise EstimationError("kernels has 'cells', which needs a text block; embed the log's texts first.")
-    block = text[0]
-    counts = np.bincount(block.codes, minlength=len(block.values))
-    seen = np.flatnonzero(counts)
-    k = max(2, min(len(inputs.t) // correction.rows_a_cell, len(seen), MOST_CELLS))
-    labels = np.zeros(len(block.values), dtype=np.int64)
-    means = MiniBatchKMeans(k, random_state=0, n_init=1, batch_size=4096).fit(
-        block.values[seen], sample_weight=counts[seen]
-    )
-    labels[seen] = means.labels_
-    return labels[block.codes]

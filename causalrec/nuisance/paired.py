@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
+from causalrec.kernels import BlockOfPairs, Rows, Values
 from causalrec.nuisance.batch import Target
 from causalrec.nuisance.nuisances import Nuisances
-from causalrec.second_order import BlockOfPairs, Rows, Values
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

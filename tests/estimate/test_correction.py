@@ -10,10 +10,10 @@ from scipy.special import expit
 import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Settings, fit_on
-from causalrec.estimate.correction import repeated_items
+from causalrec.estimate.partners import repeated_items
 from causalrec.estimate.fit import _inputs
 from causalrec.nuisance.paired import PairNuisances
-from causalrec.second_order import Rows
+from causalrec.kernels import Rows
 
 EFFECT = 0.1
 
@@ -119,7 +119,8 @@ def test_a_logged_propensity_leaves_nothing_to_correct():
         ({"order": 3}, "order is 3"),
         ({"kernels": "same_item"}, "tuple"),
         ({"kernels": ("same_city",)}, "same_city"),
-        ({"kernels": ("cells", "same_item")}, "both"),
+        ({"kernels": ("cells", "same_item")}, "one of these kinds"),
+        ({"kernels": ("basis", "same_item")}, "one of these kinds"),
         ({"rows_a_cell": 1}, "rows_a_cell"),
     ],
 )
