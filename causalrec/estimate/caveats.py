@@ -20,6 +20,7 @@ ABSURD = 50.0
 TOO_GOOD = 0.97
 FEW_UNITS = 30
 NOTICEABLE = 0.02
+MOSTLY_ONCE = 0.5
 
 
 def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[str, ...]:
@@ -30,16 +31,31 @@ def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[s
         *_odd_models(fitted),
         *_few_units(inputs),
         *_items_without_partners(found),
+        *_texts_shown_once(inputs, found),
     )
 
 
 def _items_without_partners(found: PairCorrection) -> list[str]:
     alone = 1 - found.share_served
-    if found.order == 1 or alone < NOTICEABLE:
+    if found.order == 1 or alone < NOTICEABLE or found.kernels == ("basis",):
         return []
     return [
         f"{100 * alone:.0f} % of the rows have no partner (items shown once, or to one user): for them the effect model's error, not the confounding, "
         "is taken to be that of the others."
+    ]
+
+
+def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
+    """Nothing but repetition shows what a representation misses of a text."""
+    has_text = any(isinstance(c, Block) and c.kind == "text" for c in inputs.covariates)
+    if inputs.logged is not None or not has_text:
+        return []
+    alone = 1.0 if found.items is None else float((found.items < 0).mean())
+    if alone < MOSTLY_ONCE:
+        return []
+    return [
+        f"{100 * alone:.0f} % of the rows show a text that no other row shows: what the columns miss of the words cannot be seen in this log, and on natural text "
+        "that has been half of the confounding. The interval does not allow for it; fit.bias_aware() does, under an assumption that it states."
     ]
 
 

@@ -125,8 +125,13 @@ class PairCorrection:
         }
         how = " and ".join(words[k] for k in self.kernels)
         left = self.left
+        what = (
+            "Shrinking the regressions on the words"
+            if self.kernels == ("basis",)
+            else "The words and covariates"
+        )
         return (
-            f"The words and covariates left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, taken out with pairs of rows "
+            f"{what} left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, taken out with pairs of rows "
             f"{how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()})."
         )
 

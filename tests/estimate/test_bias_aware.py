@@ -12,6 +12,7 @@ from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate import bias_aware as ba
 from causalrec.estimate import similar
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
+from causalrec.estimate.correction import Correction
 from causalrec.nuisance import Folds
 
 VOCABULARY = [f"word{k}" for k in range(60)]
@@ -40,7 +41,7 @@ def word_log(n=3_000, seed=0, strength=1.0, embed=True, units=None):
 
 
 def analysed(inputs: Inputs, estimand="ate") -> Analysis:
-    settings = Settings.of(estimand, None, Folds(3), inputs.t)
+    settings = Settings.of(estimand, None, Folds(3), inputs.t, Correction(1))
     return analyse(inputs, settings, None, np.random.default_rng(0))
 
 
@@ -83,7 +84,7 @@ def test_what_words_share_is_taken_out(estimand, embed):
         before.append(a.effect.value - truth)
         gone.append(found.value - truth)
         assert found.ci_lower < found.value < found.ci_upper
-        assert found.first_order == a.effect.value
+        assert found.first_order == a.correction.first_order.value
     assert np.mean(before) > 0.02
     assert abs(np.mean(gone)) < 0.5 * np.mean(before)
 
