@@ -175,3 +175,42 @@ def test_nuisances_at_a_pair_of_rows_have_seen_neither_user():
     for name in ("e", "m0", "m1"):
         np.testing.assert_allclose(getattr(twin.first, name), getattr(block.first, name), atol=2e-4)
         np.testing.assert_allclose(getattr(twin.second, name), getattr(block.second, name), atol=2e-4)
+
+
+def worded(seed=0, n=5000, d=60, strength=0.8):
+    """Every text is shown once; exposure and clicks are linear in d columns of which each says little."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    index = x @ rng.normal(size=d) / np.sqrt(d)
+    t = (rng.random(n) < expit(strength * index)).astype(int)
+    y = (rng.random(n) < 0.15 + 0.5 * expit(strength * index) + EFFECT * t).astype(int)
+    frame = pd.DataFrame(
+        {"t": t, "y": y, "title": [f"text {k}" for k in range(n)], "g": rng.integers(0, 2, n)}
+    )
+    log = cr.read_log(frame, treatment="t", outcome="y", text="title", modifiers="g")
+    return log.with_blocks([cr.Block("text:title", "text", x, np.arange(n), ("title",), "test")])
+
+
+def test_the_basis_takes_out_what_shrinking_left_and_needs_no_repetition():
+    first, second = [], []
+    for seed in range(6):
+        found = fitted(worded(seed), correction=cr.Correction(kernels=("basis",)))
+        first.append(found.first_order.value - EFFECT)
+        second.append(found.effect - EFFECT)
+    assert found.correction.kernels == ("basis",)
+    assert "words are alike" in found.summary()
+    assert np.mean(first) > 0.002
+    assert abs(np.mean(second)) < np.mean(first) + 0.002
+
+
+def test_a_fit_by_the_basis_has_groups_another_estimand_and_a_share_anyway():
+    found = fitted(worded(3), correction=cr.Correction(kernels=("basis",)))
+    assert found.scores.mean() == pytest.approx(found.effect)
+    assert found.by("g").to_frame()["effect"].notna().all()
+    assert found.share_anyway[1] < found.share_anyway[0] < found.share_anyway[2]
+    assert any("no other row shows" in c for c in found.analysis.caveats)
+
+
+def test_a_basis_without_a_wide_block_is_an_error():
+    with pytest.raises(EstimationError, match="no block is wide"):
+        fitted(read(table(1, n=800)), correction=cr.Correction(kernels=("basis",)))
