@@ -21,6 +21,8 @@ WORTH = 0.5
 """A kernel is used if it may take out this many times the standard deviation that it adds."""
 MIN_ALIKE = 1.0
 """Standard errors by which what rows of a cluster share in exposure must exceed zero."""
+ALIKE_BEYOND = 1.0
+"""The same for what rows of an item share beyond the basis, which is a difference of two such sums."""
 DEAR = 0.1
 """Share by which pairs of one item may add to the standard error before pairs by the words alone are looked at as well."""
 MIN_SERVED = 0.2
@@ -136,7 +138,8 @@ class Seen:
     def worth(self, name: str, beyond: str | None = None) -> bool:
         """Partners are visibly alike in exposure, not visibly unlike in outcome, and the bias may exceed its price."""
         of_t, of_r = self.likeness(name, beyond)
-        visible = of_t * self._weight(name) > MIN_ALIKE * self.totals[name].left_t[1] and of_r > 0
+        least = (MIN_ALIKE if beyond is None else ALIKE_BEYOND) * self.totals[name].left_t[1]
+        visible = of_t * self._weight(name) > least and of_r > 0
         return visible and self.bound(name, beyond) >= WORTH * self.added(name)
 
     def too_little(self) -> str:

@@ -23,20 +23,25 @@ linearly; of fewer, lightly."""
 LEADING = 30
 STRETCH = 3.0
 """How much, and how many, principal axes of a wide block are stretched."""
+CURVED = 10
+CURVED_SPREAD = 0.5
+"""Of how many leading axes squares and products enter, and their standard deviation in those of an average column."""
 KNOTS = (0.2, 0.4, 0.6, 0.8)
 Covariate = Block | pd.Series
 
 
 @dataclass(frozen=True, eq=False)
 class _BlockRecipe:
-    """A block, centred; a wide one is turned to its principal axes, the leading ones stretched.
+    """A block, centred; a wide one is turned to its principal axes, the leading ones stretched, and curved.
 
     A stretched axis is shrunk less by the same penalty: what texts mostly differ in is learnt from fewer rows than the rest.
+    Squares and products of the first axes follow: a confounder need not be linear in an embedding.
     """
 
     name: str
     mean: npt.NDArray[np.float32]
     axes: npt.NDArray[np.float32] | None
+    products: _Products | None
 
     def parts(self, block: Block) -> list[Part]:
         if block.width != len(self.mean):
@@ -47,9 +52,26 @@ class _BlockRecipe:
         if self.axes is None:
             shrinkage: Shrinkage = "light" if block.width <= WIDE else "chosen"
             return [Part((self.name,) * block.width, np.ascontiguousarray(values), block.codes, shrinkage)]
-        return [
-            Part((self.name,) * block.width, (values @ self.axes).astype(np.float32), block.codes, "chosen")
-        ]
+        turned = (values @ self.axes).astype(np.float32)
+        if self.products is not None:
+            turned = np.hstack([turned, self.products.of(turned)])
+        return [Part((self.name,) * turned.shape[1], turned, block.codes, "chosen")]
+
+
+@dataclass(frozen=True, eq=False)
+class _Products:
+    """Squares and products of the first CURVED axes, centred and scaled, (u, CURVED (CURVED + 1) / 2)."""
+
+    centre: npt.NDArray[np.float32]
+    scale: npt.NDArray[np.float32]
+
+    def of(self, turned: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return (_products(turned) - self.centre) * self.scale
+
+
+def _products(turned: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    i, j = np.triu_indices(CURVED)
+    return turned[:, i] * turned[:, j]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +153,11 @@ def _learn(covariate: Covariate, wide: bool) -> _BlockRecipe | _LevelsRecipe | _
     if isinstance(covariate, Block):
         counts = np.bincount(covariate.codes, minlength=len(covariate.values)).astype(np.float64)
         mean = (counts @ covariate.values / counts.sum()).astype(np.float32)
-        axes = _principal_axes(covariate.values - mean, counts) if covariate.width > 2 * LEADING else None
-        return _BlockRecipe(covariate.name, mean, axes)
+        if covariate.width <= 2 * LEADING:
+            return _BlockRecipe(covariate.name, mean, None, None)
+        centred = covariate.values - mean
+        axes = _principal_axes(centred, counts)
+        return _BlockRecipe(covariate.name, mean, axes, _learn_products(centred, axes, counts))
     name = str(covariate.name)
     if not _is_number(covariate):
         return _LevelsRecipe(name, tuple(sorted(covariate.astype(str).unique())))
@@ -158,6 +183,19 @@ def _principal_axes(
     vectors = vectors[:, ::-1].copy()
     vectors[:, :LEADING] *= STRETCH
     return np.ascontiguousarray(vectors.astype(np.float32))
+
+
+def _learn_products(
+    centred: npt.NDArray[np.float32], axes: npt.NDArray[np.float32], counts: npt.NDArray[np.float64]
+) -> _Products:
+    """Centre and scale of the products, under the rows' distribution of texts."""
+    raw = _products(centred @ axes[:, :CURVED]).astype(np.float64)
+    share = counts / counts.sum()
+    centre = share @ raw
+    spread = np.sqrt(share @ (raw - centre) ** 2)
+    average = np.sqrt(float((share @ centred.astype(np.float64) ** 2).mean()))
+    scale = np.where(spread > 0, CURVED_SPREAD * average / np.where(spread > 0, spread, 1.0), 0.0)
+    return _Products(centre.astype(np.float32), scale.astype(np.float32))
 
 
 def _numbers_together(parts: list[Part]) -> tuple[Part, ...]:
