@@ -25,6 +25,8 @@ def fmt(value: Any, name: str = "") -> str:
         return str(value)
     if x != x:
         return "–"
+    if abs(x) == float("inf"):
+        return "∞" if x > 0 else "−∞"
     if name.startswith("share_"):
         return f"{100 * x:.1f} %"
     if name == "p_value":

@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalrec._checks import did_you_mean
 from causalrec.errors import ArgumentError, ColumnError, LogError
+
+MAX_ARMS = 30
 
 
 def treated_level(column: pd.Series, treated: Any) -> Any:
@@ -35,7 +38,7 @@ def treated_level(column: pd.Series, treated: Any) -> Any:
         )
     if len(levels) > 2:
         raise LogError(
-            f"column {name!r} (treatment) has {len(levels):,} levels ({shown}); must have two. Keep two arms, or declare one against the rest."
+            f"column {name!r} (treatment) has {len(levels):,} levels ({shown}); must have two. Keep two arms, declare one against the rest, or read all with treatment_kind='arms' (labels) or 'dose' (amounts)."
         )
     if treated is not None:
         match = [v for v in levels if v == treated and isinstance(v, str) == isinstance(treated, str)]
@@ -47,6 +50,78 @@ def treated_level(column: pd.Series, treated: Any) -> Any:
     raise ArgumentError(
         f"column {name!r} (treatment) has the levels {shown}; say which one is treated with treated=…."
     )
+
+
+def arm_labels(column: pd.Series, control: Any) -> tuple[Any, ...]:
+    """The arms of a treatment column, the control first, the others in order."""
+    name = column.name
+    _check_present(column, "treatment")
+    labels = sorted(
+        (v.item() if isinstance(v, np.generic) else v for v in pd.unique(column)),
+        key=lambda v: (0, float(v), "") if isinstance(v, (bool, int, float)) else (1, 0.0, str(v)),
+    )
+    shown = ", ".join(repr(v) for v in labels[:6]) + (" …" if len(labels) > 6 else "")
+    if not 2 <= len(labels) <= MAX_ARMS:
+        raise LogError(
+            f"column {name!r} (treatment) has {len(labels):,} arms ({shown}); must have 2 to {MAX_ARMS}. An amount is treatment_kind='dose'; join small arms."
+        )
+    wanted = 0 if control is None else control
+    found = [v for v in labels if v == wanted and isinstance(v, str) == isinstance(wanted, str)]
+    if not found:
+        raise ArgumentError(
+            f"control is {control!r}, must be one of the arms of {name!r}: {shown}."
+            + ("" if control is None else did_you_mean(control, labels))
+        )
+    return (found[0], *(v for v in labels if v is not found[0]))
+
+
+def arm_codes(column: pd.Series, arms: tuple[Any, ...]) -> npt.NDArray[np.float64]:
+    """(n,) place of each row's arm in `arms`."""
+    place = {label: float(k) for k, label in enumerate(arms)}
+    return column.astype(object).map(place).to_numpy(dtype=np.float64)
+
+
+def check_dose(column: pd.Series) -> None:
+    """Raise ``LogError`` for a column that is no dose: not a number, constant, or of two values."""
+    values = _check_number(column, "treatment")
+    distinct = len(np.unique(values))
+    if distinct < 3:
+        what = "is constant" if distinct == 1 else "has two values"
+        raise LogError(
+            f"column {column.name!r} (treatment, a dose) {what} ({', '.join(f'{v:g}' for v in np.unique(values))}); "
+            + (
+                "an effect needs rows with more and with less."
+                if distinct == 1
+                else "read it as binary: leave treatment_kind out."
+            )
+        )
+
+
+def propensity_columns(per_arm: Mapping[Any, str], arms: tuple[Any, ...]) -> tuple[str, ...]:
+    """Columns of logged propensities in the order of `arms`."""
+    missing = [a for a in arms if a not in per_arm]
+    unknown = [a for a in per_arm if a not in arms]
+    if missing or unknown:
+        raise ArgumentError(
+            f"propensity names the arms {list(per_arm)}, must name {list(arms)}: "
+            + (f"{missing} missing" if missing else f"{unknown} unknown")
+            + "."
+        )
+    wrong = [v for v in per_arm.values() if not isinstance(v, str)]
+    if wrong:
+        raise ArgumentError(f"propensity maps an arm to {wrong[0]!r}, must map each arm to a column name.")
+    return tuple(per_arm[a] for a in arms)
+
+
+def check_sum_to_one(propensities: pd.DataFrame) -> None:
+    """Raise ``LogError`` unless the arms' logged propensities sum to 1 (within .001) in every row."""
+    total = propensities.to_numpy(dtype=np.float64).sum(axis=1)
+    bad = np.abs(total - 1) > 1e-3
+    if bad.any():
+        raise LogError(
+            f"columns {list(propensities.columns)} (propensity) do not sum to 1 in {int(bad.sum()):,} of {len(total):,} rows "
+            f"(from {total.min():.4g} to {total.max():.4g}); each must be P(arm), all arms named, none left out."
+        )
 
 
 def check_columns(frame: pd.DataFrame, roles: Mapping[str, tuple[str, ...]]) -> None:
@@ -108,7 +183,7 @@ def _check_number(column: pd.Series, role: str) -> npt.NDArray[np.float64]:
             f"column {name!r} ({role}) is NaN or infinite in {int(bad.sum()):,} of {len(values):,} rows (first at row {int(np.flatnonzero(bad)[0])}); "
             + (
                 "drop these rows."
-                if role == "outcome"
+                if role in ("outcome", "instrument", "treatment")
                 else "impute it and add an indicator column, or drop these rows."
             )
         )

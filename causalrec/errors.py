@@ -57,5 +57,9 @@ class OutputError(CausalRecError, OSError):
     """A result cannot be written where it was asked for."""
 
 
+class SavedError(CausalRecError, OSError):
+    """A saved result is not there, damaged, of another version, not trusted, or was saved without what is asked of it."""
+
+
 class CausalRecWarning(UserWarning):
     """Something that a careful reader of the result has to know."""

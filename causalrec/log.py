@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from causalrec import _values
-from causalrec._checks import as_generator, as_names, check_scalar
+from causalrec._checks import as_generator, as_names, check_choice, check_scalar
 from causalrec._display import Displayable
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, LogError
@@ -24,6 +24,17 @@ from causalrec.units import content_order
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 MIN_ARM = 50
+TreatmentKind = Literal["binary", "arms", "dose"]
+_KINDS: dict[TreatmentKind, str] = {
+    "binary": "treatment of two levels",
+    "arms": "treatment of several arms",
+    "dose": "dose",
+}
+_VERBS = {
+    "binary": "estimate(log, plan)",
+    "arms": "estimate_arms(log, plan)",
+    "dose": "dose_response(log, plan)",
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class ImpressionLog(Displayable):
         Representation blocks by name; empty until ``embed``.
     origin : (token, (n,) positions) or None
         The table that was read and each row's place in it, by which two parts of one log know each other.
+    treatment_kind : "binary", "arms" or "dose"
+    arms : tuple
+        The labels of the arms, the control first; empty unless `treatment_kind` is "arms".
     """
 
     frame: pd.DataFrame = field(repr=False)
@@ -73,6 +87,8 @@ class ImpressionLog(Displayable):
     treated_level: Any = 1
     blocks: Mapping[str, Block] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     origin: tuple[object, Ints] | None = field(default=None, repr=False)
+    treatment_kind: TreatmentKind = "binary"
+    arms: tuple[Any, ...] = ()
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -83,8 +99,13 @@ class ImpressionLog(Displayable):
 
     @cached_property
     def treatment(self) -> Floats:
-        """``(n,)`` 0/1, 1 = treated."""
-        return (self.frame[self.roles.treatment[0]] == self.treated_level).to_numpy(dtype=np.float64)
+        """``(n,)`` 0/1, 1 = treated; the arm's place in ``arms`` (0 = control); or the dose, in its own unit."""
+        column = self.frame[self.roles.treatment[0]]
+        if self.treatment_kind == "arms":
+            return _values.arm_codes(column, self.arms)
+        if self.treatment_kind == "dose":
+            return column.to_numpy(dtype=np.float64)
+        return (column == self.treated_level).to_numpy(dtype=np.float64)
 
     @cached_property
     def outcome(self) -> Floats:
@@ -122,9 +143,32 @@ class ImpressionLog(Displayable):
 
     @property
     def logged_propensity(self) -> Floats | None:
-        """``(n,)`` logged P(treated), or None."""
+        """``(n,)`` logged P(treated), or None.
+
+        Raises
+        ------
+        LogError
+            The log has several arms or a dose, so that "treated" has no meaning.
+        """
+        self.require_kind("binary", "P(treated)")
         column = self._column("propensity")
         return None if column is None else column.to_numpy(dtype=np.float64)
+
+    @property
+    def arm_propensities(self) -> Floats | None:
+        """``(n, K)`` logged P(arm) in the order of ``arms``, rows summing to one; or None."""
+        if self.treatment_kind != "arms" or not self.roles.propensity:
+            return None
+        e = self.frame[list(self.roles.propensity)].to_numpy(dtype=np.float64)
+        return np.asarray(e / e.sum(axis=1, keepdims=True))
+
+    def require_kind(self, kind: TreatmentKind, what: str) -> None:
+        """Raise ``LogError`` naming the right verb unless the treatment is of this kind; `what` needs it."""
+        if self.treatment_kind != kind:
+            raise LogError(
+                f"{what} needs a {_KINDS[kind]}; {self.roles.treatment[0]!r} was read as a {_KINDS[self.treatment_kind]}: "
+                f"use {_VERBS[self.treatment_kind]}, or read the log again with treatment_kind={kind!r}."
+            )
 
     @cached_property
     def n_units(self) -> int:
@@ -154,9 +198,14 @@ class ImpressionLog(Displayable):
     @cached_property
     def unit_order(self) -> Ints:
         """Unit codes in an order given by their rows only, clicks and exposure first (see ``units``)."""
-        return content_order(
-            self.units, self.row_hash, 2 * self.treatment + (self.outcome > self.outcome.mean())
-        )
+        return content_order(self.units, self.row_hash, self.strata)
+
+    @property
+    def strata(self) -> Floats:
+        """``(n,)`` along which units are dealt to folds and parts: exposure (a dose: above its mean or not), then outcome."""
+        t = self.treatment
+        exposure = (t > t.mean()).astype(np.float64) if self.treatment_kind == "dose" else t
+        return np.asarray(2 * exposure + (self.outcome > self.outcome.mean()))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -234,13 +283,24 @@ class ImpressionLog(Displayable):
     def _rows(self) -> list[dict[str, Any]]:
         return [{"role": role, "columns": ", ".join(names)} for role, names in self.roles.as_dict().items()]
 
-    def _notes(self) -> list[str]:
-        t, y = self.treatment, self.outcome
-        notes = [
-            f"{100 * t.mean():.1f} % of the impressions have {self.roles.treatment[0]} = {self.treated_level!r}",
+    def _exposure_notes(self) -> list[str]:
+        t, y, name = self.treatment, self.outcome, self.roles.treatment[0]
+        if self.treatment_kind == "dose":
+            low, middle, high = np.quantile(t, (0.05, 0.5, 0.95))
+            return [f"dose {name}: median {middle:g}, 5 % below {low:g}, 5 % above {high:g}"]
+        if self.treatment_kind == "arms":
+            shares = (
+                f"{label!r} {100 * (t == k).mean():.1f} %, mean {y[t == k].mean():.4f}"
+                for k, label in enumerate(self.arms)
+            )
+            return [f"arms of {name}, control first (means are no effects): {'; '.join(shares)}"]
+        return [
+            f"{100 * t.mean():.1f} % of the impressions have {name} = {self.treated_level!r}",
             f"mean {self.roles.outcome[0]}: {y[t == 1].mean():.4f} treated, {y[t == 0].mean():.4f} control (not an effect)",
         ]
-        return notes + [
+
+    def _notes(self) -> list[str]:
+        return self._exposure_notes() + [
             f"block {b.name}: {len(b.values):,} distinct × {b.width} ({b.made_by})"
             for b in self.blocks.values()
         ]
@@ -257,7 +317,7 @@ def read_log(
     item: str | None = None,
     modifiers: str | Iterable[str] = (),
     confounders: str | Iterable[str] = (),
-    propensity: str | None = None,
+    propensity: str | Mapping[Any, str] | None = None,
     score: str | None = None,
     position: str | None = None,
     time: str | Iterable[str] | None = None,
@@ -265,6 +325,8 @@ def read_log(
     treated: Any = None,
     instrument: str | None = None,
     negative_controls: str | Iterable[str] = (),
+    treatment_kind: TreatmentKind | None = None,
+    control: Any = None,
 ) -> ImpressionLog:
     """Read a click log and declare, once, what each of its columns is.
 
@@ -273,7 +335,8 @@ def read_log(
     source : pandas, polars or pyarrow table, or path to .csv / .tsv / .parquet
         One row an impression. Never modified.
     treatment : str
-        Was it recommended? bool, 0/1, or two levels of which `treated` names the treated one.
+        Was it recommended? bool, 0/1, or two levels of which `treated` names the treated one; with
+        `treatment_kind`, which of several arms, or how much.
     outcome : str
         Was it clicked? 0/1, or a finite number.
     text : str or list of str
@@ -290,7 +353,8 @@ def read_log(
     propensity : str
         The *logged* probability, known by design, that this impression is **treated**: P(treatment = treated),
         also in the rows that were not. Not P(item | slot), and not the probability of the arm that was drawn:
-        either is refused when its mean contradicts the share of treated rows.
+        either is refused when its mean contradicts the share of treated rows. With several arms a mapping
+        {arm: column}, one for each arm; together they must be 1 in every row. A dose takes none.
     score : str
         The recommender's own ranking score: a balancing score as far as exposure depends on the words through it.
     position : str
@@ -306,6 +370,11 @@ def read_log(
         A column that moves exposure and acts on the click only through it.
     negative_controls : str or list of str
         Outcomes that the exposure cannot have moved, for instance the clicks of the day before.
+    treatment_kind : "binary", "arms" or "dose", optional
+        ``"arms"``: several labels (mail A, mail B, none), for ``estimate_arms``; ``"dose"``: an amount (number
+        of recommendations shown, boost weight), for ``dose_response``. By default binary.
+    control : object
+        The arm that the others are compared with; needed for labels, 0 by default where 0 is an arm.
 
     Returns
     -------
@@ -317,6 +386,10 @@ def read_log(
         The table cannot be analysed as declared; the message names the column, the rows and the next step.
     """
     frame = as_frame(source)
+    kind = _check_kind(treatment_kind, treated, control, propensity)
+    per_arm = dict(propensity) if isinstance(propensity, Mapping) else None
+    if isinstance(propensity, Mapping):
+        propensity = None
     roles = Roles(
         **{
             name: as_names(value, name)
@@ -349,7 +422,12 @@ def read_log(
     require_columns(frame, roles.as_dict())
     if len(frame) == 0:
         raise LogError("the table has no rows.")
+    arms = _values.arm_labels(frame[roles.treatment[0]], control) if kind == "arms" else ()
+    if per_arm is not None:
+        roles = replace(roles, propensity=_values.propensity_columns(per_arm, arms))
+        require_columns(frame, roles.as_dict())
     numeric = (
+        *(("treatment",) if kind == "dose" else ()),
         "outcome",
         "modifiers",
         "confounders",
@@ -360,17 +438,66 @@ def read_log(
         "negative_controls",
     )
     frame = _values.infer_numbers(frame, tuple(n for role in numeric for n in getattr(roles, role)))
-    level = _values.treated_level(frame[roles.treatment[0]], treated)
+    level = _values.treated_level(frame[roles.treatment[0]], treated) if kind == "binary" else None
+    if kind == "dose":
+        _values.check_dose(frame[roles.treatment[0]])
     _values.check_columns(frame, roles.as_dict())
     log = ImpressionLog(
-        frame=frame, roles=roles, treated_level=level, origin=(object(), np.arange(len(frame)))
+        frame=frame,
+        roles=roles,
+        treated_level=level,
+        origin=(object(), np.arange(len(frame))),
+        treatment_kind=kind,
+        arms=arms,
     )
     _check_arms(log)
-    if log.logged_propensity is not None:
-        known = (log.logged_propensity, log.treatment, log.units, roles.propensity[0])
+    _check_propensities(log)
+    return log
+
+
+def _check_kind(kind: Any, treated: Any, control: Any, propensity: Any) -> TreatmentKind:
+    """The kind, if the options that come with it go together."""
+    chosen: TreatmentKind = check_choice("binary" if kind is None else kind, "treatment_kind", tuple(_KINDS))
+    if treated is not None and chosen != "binary":
+        raise ArgumentError(
+            f"treated is {treated!r}, but treatment_kind is {chosen!r}; "
+            + (
+                "name the arm of comparison with control=…."
+                if chosen == "arms"
+                else "a dose has no treated level."
+            )
+        )
+    if control is not None and chosen != "arms":
+        raise ArgumentError(
+            f"control is {control!r}, but treatment_kind is {chosen!r}; control= belongs to treatment_kind='arms'."
+        )
+    if propensity is not None and (chosen == "dose" or isinstance(propensity, Mapping) != (chosen == "arms")):
+        wanted = {
+            "binary": "one column name",
+            "arms": "a mapping {arm: column}, one for each arm",
+            "dose": "None: the density of a dose is estimated",
+        }
+        raise ArgumentError(
+            f"propensity is {propensity!r}, but treatment_kind is {chosen!r}; must be {wanted[chosen]}."
+        )
+    return chosen
+
+
+def _check_propensities(log: ImpressionLog) -> None:
+    """Logged propensities, of the treated or of each arm, follow the treatment that was drawn."""
+    names = log.roles.propensity
+    if not names:
+        return
+    if log.treatment_kind == "binary" and log.logged_propensity is not None:
+        known = (log.logged_propensity, log.treatment, log.units, names[0])
         _values.check_logged_propensity(*known)
         _values.check_propensity_slope(*known)
-    return log
+        return
+    _values.check_sum_to_one(log.frame[list(names)])
+    for k, name in enumerate(names):
+        of_arm = (log.frame[name].to_numpy(dtype=np.float64), (log.treatment == k).astype(np.float64))
+        _values.check_logged_propensity(*of_arm, log.units, name)
+        _values.check_propensity_slope(*of_arm, log.units, name)
 
 
 def _check_arms(log: ImpressionLog) -> None:
@@ -384,7 +511,12 @@ def _check_arms(log: ImpressionLog) -> None:
         raise LogError(
             f"column {outcome!r} (outcome) is {log.outcome[0]:g} in every row: there is nothing to explain."
         )
-    for arm, word in ((1.0, "treated"), (0.0, "control")):
+    arms = [(1.0, "treated"), (0.0, "control")]
+    if log.treatment_kind == "dose":
+        return
+    if log.treatment_kind == "arms":
+        arms = [(float(k), repr(label)) for k, label in enumerate(log.arms)]
+    for arm, word in arms:
         here = (log.treatment == arm) & (True if log.weights is None else log.weights > 0)
         count = int(here.sum())
         if count < MIN_ARM:

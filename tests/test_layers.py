@@ -25,6 +25,7 @@ ROOMS = (
     {"experiment"},
     {"finetune"},
     {"report"},
+    {"_manifest", "_stored", "saved"},
     {"settings", "pipeline", "doctor", "cli", "__init__", "__main__"},
 )
 FLOOR = {name: floor for floor, room in enumerate(ROOMS) for name in room}

@@ -141,7 +141,7 @@ def benchmarks(a: Analysis, scale: float) -> tuple[dict[str, Any], ...]:
     All representations of one text column are left out together: each of them alone has the others to stand in for it.
     """
     problem = a.nuisances.problem
-    groups = _strongest(a, together(a, problem.outcome_design.owners))
+    groups = strongest(a, together(a, problem.outcome_design.owners))
     if not groups:
         return ()
     t, y, w = (np.repeat(v[:, None], len(groups), axis=1) for v in (problem.t, problem.y, problem.w))
@@ -162,7 +162,7 @@ def together(a: Analysis, owners: tuple[str, ...]) -> tuple[Nodes, ...]:
     return tuple(groups.values())
 
 
-def _strongest(a: Analysis, groups: tuple[Nodes, ...]) -> tuple[Nodes, ...]:
+def strongest(a: Analysis, groups: tuple[Nodes, ...]) -> tuple[Nodes, ...]:
     """The groups whose coefficients move the fitted log-odds of exposure and outcome most."""
     ridge = a.nuisances.ridge
     if ridge is None or len(groups) <= MOST:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -192,6 +192,20 @@ class Fit(Displayable):
         return Fit(
             self.log, self.plan, rescore(self.analysis, estimand), self.model, self.modifiers, self.seed
         )
+
+    def with_model(self, model: Any) -> Fit:
+        """The same effect and nuisances with another model of how the effect varies; only its final stage is fitted.
+
+        Parameters
+        ----------
+        model : unfitted EconML estimator of the DR or DML family, or ``SLearner``, ``TLearner``, ``XLearner``
+        """
+        inputs = self.analysis.inputs
+        fitted = fit_econml(
+            model, inputs.y, inputs.t, self._x(self.log), self.nuisances, self.analysis.settings.clip,
+            inputs.weights, self.seed, self.analysis.ate_scores,
+        )  # fmt: skip
+        return replace(self, model=fitted)
 
     def _x(self, log: ImpressionLog) -> F64 | None:
         missing = [n for n, _ in self.modifiers.columns if n not in log.frame.columns]

@@ -9,18 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalrec import scores
 from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable
-from causalrec.errors import ArgumentError, EstimationError, HonestyError
+from causalrec.errors import ArgumentError
 from causalrec.estimate import Fit
-from causalrec.estimate.fit import covariates
-from causalrec.log import MIN_ARM, ImpressionLog
+from causalrec.log import ImpressionLog
 from causalrec.uplift import ranking
+from causalrec.uplift.calibration import Calibration, calibrate, group_table
+from causalrec.uplift.covariance import largest
+from causalrec.uplift.held_out import HeldOut, held_out
+from causalrec.uplift.held_out import held_out_scores as held_out_scores
 
 F64 = npt.NDArray[np.float64]
 Pair = tuple[float, float]
 GRID = np.linspace(0.01, 1.0, 100)
+MANY_TIES = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class UpliftCurve(Displayable):
     qini, autoc : float
         Areas, clicks per impression; 0 = no better than random. See ``ranking``.
     qini_ci, autoc_ci : (lower, upper)
-        95 %, clustered by unit, for the ranking as it was fitted on the training users.
+        95 %, clustered by unit (and item), for the ranking as it was fitted on the training users.
     grid : (100,)
         Share of the impressions that is treated.
     gain, gain_lower, gain_upper : (100,)
@@ -46,6 +49,19 @@ class UpliftCurve(Displayable):
     estimand : str
     constant : bool
         The model predicts the same effect for everyone: there is no ranking.
+    auuc, auuc_ci : float, (lower, upper)
+        Area under the gain curve, Qini + ATE/2.
+    p_value : float
+        One-sided test of Qini ≤ 0: small if the ranking beats a random one.
+    half_width : (100,)
+        Of the pointwise 95 % interval of ``gain``.
+    calibration : Calibration
+    share_tied : float
+        Share of the rows in the largest tie of the ranking.
+    order : 1 or 2
+        Of the held-out scores; ``note`` says why.
+    clusters : str
+        What the errors are clustered by.
     """
 
     qini: float
@@ -64,47 +80,72 @@ class UpliftCurve(Displayable):
     n_units: int
     estimand: str
     constant: bool
+    auuc: float
+    auuc_ci: Pair
+    p_value: float
+    half_width: F64 = field(repr=False)
+    calibration: Calibration = field(repr=False)
+    share_tied: float
+    order: int
+    note: str
+    clusters: str
+
+    def at_k(self, share: float) -> tuple[float, float, float]:
+        """(effect, lower, upper) among the best-ranked `share` (uplift@k), a multiple of .01; pointwise 95 %."""
+        k = check_scalar(share, "share", gt=0, le=1)
+        where = int(np.argmin(np.abs(self.grid - k)))
+        if abs(self.grid[where] - k) > 1e-9:
+            raise ArgumentError(
+                f"share is {share!r}, must be a multiple of .01, for instance {self.grid[where]:g}."
+            )
+        gain, half = self.gain[where] / k, self.half_width[where] / k
+        return float(gain), float(gain - half), float(gain + half)
 
     def _title(self) -> str:
         return f"Uplift on {self.n:,} held-out impressions of {self.n_units:,} units, doubly robust scores ({self.estimand})"
 
     def _rows(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "quantity": "Qini",
-                "estimate": self.qini,
-                "ci_lower": self.qini_ci[0],
-                "ci_upper": self.qini_ci[1],
-            },
-            {
-                "quantity": "AUTOC",
-                "estimate": self.autoc,
-                "ci_lower": self.autoc_ci[0],
-                "ci_upper": self.autoc_ci[1],
-            },
-        ]
+        named = [("Qini", self.qini, *self.qini_ci), ("AUTOC", self.autoc, *self.autoc_ci)]
+        named.append(("AUUC", self.auuc, *self.auuc_ci))
+        named += [(f"uplift@{100 * k:.0f} %", *self.at_k(k)) for k in (0.1, 0.3)]
+        return [{"quantity": q, "estimate": v, "ci_lower": a, "ci_upper": b} for q, v, a, b in named]
 
     def _notes(self) -> list[str]:
         if self.constant:
             return [
-                "The model predicts one effect for everyone: declare modifiers= in read_log to rank by them."
+                "The model predicts one effect for everyone, so that there is nothing to rank by (modifiers= in read_log are what a model can rank by).",
+                self.note,
             ]
+        notes = [
+            self._verdict(),
+            *self.calibration._notes(),
+            f"{self.note} Errors are clustered by {self.clusters}.",
+        ]
+        if self.share_tied > MANY_TIES:
+            notes.append(
+                f"{100 * self.share_tied:.0f} % of the rows share one predicted effect; within a tie the order is taken as random."
+            )
+        return notes
+
+    def _verdict(self) -> str:
         if self.qini_ci[0] > 0:
-            return ["Ranking by predicted effect beats recommending at random."]
-        return ["The interval includes 0: on these users the ranking cannot be told from a random one."]
+            return "Ranking by predicted effect beats recommending at random."
+        if self.qini_ci[1] < 0:
+            return "Ranking by predicted effect is worse than recommending at random: do not use it."
+        return "The interval includes 0: on these users the ranking cannot be told from a random one."
 
 
 def uplift(
     fit: Fit,
     test: ImpressionLog,
     *,
-    n_bootstrap: int = 300,
+    n_bootstrap: int = 2000,
     random_state: int | np.random.Generator | None = 0,
 ) -> UpliftCurve:
     """Judge a fit's ranking by predicted effect on users that it has not seen.
 
-    The scores of the held-out rows come from the training users' nuisances (or the logged propensities); the
-    intervals from a bootstrap over users.
+    The scores of the held-out rows come from the training users' nuisances (or the logged propensities) and are corrected
+    by pairs where the fit is; intervals are clustered by unit, and by item where items repeat.
 
     Parameters
     ----------
@@ -113,7 +154,7 @@ def uplift(
     test : ImpressionLog
         Other users, embedded alike.
     n_bootstrap : int
-        Draws, at least 100.
+        Draws of the multiplier bootstrap for the joint bands, at least 100.
     random_state : int, Generator or None
 
     Raises
@@ -128,84 +169,43 @@ def uplift(
             f"uplift takes (fit, test), a Fit and an ImpressionLog; got ({type(fit).__name__}, {type(test).__name__})."
         )
     draws = check_scalar(n_bootstrap, "n_bootstrap", ge=100, le=100_000, integer=True)
-    _check_unseen(fit.log, test)
-    psi = held_out_scores(fit, test)
-    cate = fit.cate(test)
-    w = np.ones(len(test)) if test.weights is None else test.weights
-    tie = ranking.ties(np.round(cate, 12))
+    held = held_out(fit, test)
+    unit = test.roles.unit[0] if test.roles.unit else "row"
+    item = (test.roles.item or test.roles.text or ("item",))[0]
+    clusters = unit if held.items is None else f"{unit} and {item}"
+    return judge(held, fit.cate(test), draws, as_generator(random_state), clusters)
+
+
+def judge(
+    held: HeldOut, cate: F64, draws: int, rng: np.random.Generator, clusters: str = "unit"
+) -> UpliftCurve:
+    """The curve of any ranking of held-out rows: `cate` (n,) has not seen them."""
+    from scipy.stats import t as student
+
+    w, tie = held.weights, ranking.ties(np.round(cate, 12))
+    found = ranking.rank(tie, held.psi, w, held.units, held.items, GRID)
+    df = max(held.n_clusters - 1, 1)
+    c = float(student.ppf(0.975, df))
+    (qini, autoc, auuc), gain = found.std_errors, np.sqrt(np.diag(found.of_gain))
+    bands = [
+        _band(value, covariance, largest(covariance, df, 0.95, draws, rng))
+        for value, covariance in ((found.gain, found.of_gain), (found.toc, found.of_toc))
+    ]
     constant = int(tie.max()) == 0
-    curve = ranking.gains(tie, psi, w)
-    drawn = ranking.resample(tie, psi, w, test.units, GRID, draws, as_generator(random_state))
-    gain = curve.at(GRID)
-    toc = gain / GRID - curve.ate
     return UpliftCurve(
-        curve.qini(), _interval(curve.qini(), drawn.qini), curve.autoc(), _interval(curve.autoc(), drawn.autoc),
-        GRID, gain, *ranking.joint_band(gain, drawn.gain), toc, *ranking.joint_band(toc, drawn.toc),
-        _deciles(tie, cate, psi, test.units, w), len(test), test.n_units, "ATE", constant,
+        found.qini, _interval(found.qini, c * qini), found.autoc, _interval(found.autoc, c * autoc),
+        GRID, found.gain, *bands[0], found.toc, *bands[1],
+        group_table(held, cate, ranking.bands_of(tie, w, 10), "decile"), len(held), int(held.units.max()) + 1, "ATE",
+        constant, found.auuc, _interval(found.auuc, c * auuc),
+        float("nan") if constant or qini == 0 else float(student.sf(found.qini / qini, df)), c * gain,
+        calibrate(held, cate), float(np.bincount(tie, w).max() / w.sum()), held.order, held.note, clusters,
     )  # fmt: skip
 
 
-def _interval(estimate: float, draws: F64) -> Pair:
-    sd = float(draws.std(ddof=1))
-    return estimate - 1.96 * sd, estimate + 1.96 * sd
+def _interval(estimate: float, half: float) -> Pair:
+    return estimate - half, estimate + half
 
 
-def held_out_scores(fit: Fit, test: ImpressionLog) -> F64:
-    """(n,) AIPW scores of rows that the fit has not seen, with the fit's nuisances."""
-    nodes = tuple(str(c.name) for c in fit.analysis.inputs.covariates)
-    recipe = fit.nuisances.design_recipe
-    if recipe is None:
-        raise EstimationError(
-            "these nuisances do not say how their design was made; fit them with estimate(log, plan)."
-        )
-    design, problem = recipe.apply(covariates(test, nodes), len(test)), fit.nuisances.problem
-    e, m0, m1 = fit.nuisances.predict(
-        design.keep(problem.propensity_design.owners), design.keep(problem.outcome_design.owners)
-    )
-    logged = test.logged_propensity
-    if logged is None and fit.nuisances.logged:
-        raise EstimationError(
-            "the fit's propensities were logged, so there is no model of them, and the test log declares no propensity=; read both logs alike."
-        )
-    e = e if logged is None else logged
-    return scores.aipw_ate(test.treatment, test.outcome, fit.analysis.settings.clip.apply(e), m0, m1)[0]
-
-
-def _check_unseen(train: ImpressionLog, test: ImpressionLog) -> None:
-    shared = train.shared_units(test)
-    if shared:
-        raise HonestyError(
-            f"{shared:,} of {test.n_units:,} units of the test log were in the fit; a ranking is judged on users that it has not seen: train, test = log.split(…)."
-        )
-    for arm, word in ((1.0, "treated"), (0.0, "control")):
-        count = int((test.treatment == arm).sum())
-        if count < MIN_ARM:
-            raise EstimationError(
-                f"the test log has {count} {word} rows, must have >= {MIN_ARM}; split off more users."
-            )
-
-
-def _deciles(
-    tie: npt.NDArray[np.int64], cate: F64, psi: F64, units: npt.NDArray[np.int64], w: F64
-) -> pd.DataFrame:
-    """Tenths of the ranking (ties stay together), best first, with intervals clustered by unit."""
-    mass = np.cumsum(np.bincount(tie, w))
-    middle = (mass - 0.5 * np.bincount(tie, w)) / mass[-1]
-    decile = np.minimum((10 * middle).astype(int), 9)[tie]
-    rows = []
-    for d in np.unique(decile):
-        here = decile == d
-        local = np.unique(units[here], return_inverse=True)[1]
-        e = scores.clustered_ratio((psi[here], np.ones(int(here.sum()))), local, None, w[here])
-        rows.append(
-            {
-                "decile": int(d) + 1,
-                "n": int(here.sum()),
-                "n_units": int(local.max()) + 1,
-                "mean_cate": float(np.average(cate[here], weights=w[here])),
-                "effect": e.value,
-                "ci_lower": e.ci_lower,
-                "ci_upper": e.ci_upper,
-            }
-        )
-    return pd.DataFrame(rows)
+def _band(estimate: F64, covariance: F64, width: float) -> tuple[F64, F64]:
+    half = width * np.sqrt(np.diag(covariance))
+    return estimate - half, estimate + half

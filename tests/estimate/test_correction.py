@@ -10,10 +10,10 @@ from scipy.special import expit
 import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Settings, fit_on
-from causalrec.estimate.partners import repeated_items
 from causalrec.estimate.fit import _inputs
-from causalrec.nuisance.paired import PairNuisances
+from causalrec.estimate.partners import repeated_items
 from causalrec.kernels import Rows
+from causalrec.nuisance.paired import PairNuisances
 
 EFFECT = 0.1
 

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, norm
 from small_logs import ROLES, make_world
 
 import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError, HonestyError
 from causalrec.estimate.fit import Fit
 from causalrec.log import ImpressionLog
+from causalrec.uplift import covariance as covariance_of
 from causalrec.uplift import ranking
 
 F64 = npt.NDArray[np.float64]
@@ -93,23 +94,21 @@ def test_the_interval_of_a_noise_ranking_covers_nothing_as_often_as_it_says() ->
         units = np.repeat(np.arange(120), 4)
         psi = 0.1 + rng.standard_normal(480) + rng.standard_normal(120)[units]
         tie = ranking.ties(rng.standard_normal(120)[units])
-        drawn = ranking.resample(tie, psi, np.ones(480), units, np.array([0.5]), 100, rng)
-        curve = ranking.gains(tie, psi, np.ones(480))
-        for name, value in (("qini", curve.qini()), ("autoc", curve.autoc())):
-            covered[name] += abs(value) < 1.96 * getattr(drawn, name).std(ddof=1)
+        found = ranking.rank(tie, psi, np.ones(480), units, None, np.array([0.5, 1.0]))
+        for name, value, sd in zip(covered, (found.qini, found.autoc), found.std_errors, strict=False):
+            covered[name] += abs(value) < 1.98 * sd
     assert binom.ppf(0.001, runs, 0.95) <= covered["qini"] <= runs
-    assert binom.ppf(0.001, runs, 0.92) <= covered["autoc"] <= runs
+    assert binom.ppf(0.001, runs, 0.95) <= covered["autoc"] <= runs
 
 
 def test_a_joint_band_is_wider_than_a_pointwise_one_and_holds_the_curve() -> None:
     rng = np.random.default_rng(0)
-    draws = rng.standard_normal((2000, 5)) @ np.diag([1, 2, 3, 4, 0])
-    lower, upper = ranking.joint_band(np.zeros(5), draws)
-    width = (upper - lower)[:4] / draws.std(axis=0)[:4]
-    assert (width > 2 * 2.2).all()
-    assert lower[4] == upper[4] == 0
-    inside = ((draws >= lower) & (draws <= upper)).all(axis=1).mean()
-    assert inside == pytest.approx(0.95, abs=0.01)
+    covariance = np.diag([1.0, 4, 9, 16, 0])
+    width = covariance_of.largest(covariance, 10_000, 0.95, 20_000, rng)
+    assert width == pytest.approx(norm.ppf(1 - (1 - 0.95**0.25) / 2), abs=0.05)  # four independent means
+    one = covariance_of.largest(np.ones((5, 5)), 10_000, 0.95, 20_000, rng)
+    assert one == pytest.approx(1.96, abs=0.04)
+    assert covariance_of.largest(np.zeros((3, 3)), 10, 0.95, 100, rng) == 0
 
 
 @pytest.fixture(scope="module")

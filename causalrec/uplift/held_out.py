@@ -1,0 +1,253 @@
+"""Scores of rows that a fit has not seen: nuisances of the training users, pairs of the held-out rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec import scores
+from causalrec import second_order as so
+from causalrec.errors import EstimationError, HonestyError
+from causalrec.estimate import Fit
+from causalrec.estimate.analysis import Inputs
+from causalrec.estimate.correction import clusters
+from causalrec.estimate.fit import covariates
+from causalrec.estimate.partners import ROWS_AN_AXIS, cells_of, repeated_items
+from causalrec.estimate.rule import MIN_SERVED, varies
+from causalrec.kernels import BlockOfPairs, Kernel, Rows, Values, basis_kernel, cluster_kernel, serve_both
+from causalrec.log import MIN_ARM, ImpressionLog
+from causalrec.nuisance.design import Design
+from causalrec.nuisance.paired import KEPT_ROWS
+
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+F32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Doubly robust scores of held-out rows and what their means need; clicks per impression.
+
+    Attributes
+    ----------
+    psi : (n,)
+        Scores of the ATE; E[psi | X] is the conditional effect. Corrected by pairs where ``pairs`` is given.
+    t, y : (n,) treatment 0/1 and outcome
+    e, m0, m1 : (n,)
+        Nuisances fitted to the training users alone, e clipped.
+    units : (n,) codes
+    items : (n,) codes or None
+        For errors clustered both ways; None where nothing repeats.
+    weights : (n,) row weights, ones where none are declared
+    pairs : HeldOutPairs or None
+        Partners among the held-out rows; none of their users trained, so that all of them may meet.
+    note : str
+        Of which order the scores are, and why.
+    """
+
+    psi: F64 = field(repr=False)
+    t: F64 = field(repr=False)
+    y: F64 = field(repr=False)
+    e: F64 = field(repr=False)
+    m0: F64 = field(repr=False)
+    m1: F64 = field(repr=False)
+    units: Ints = field(repr=False)
+    items: Ints | None = field(repr=False)
+    weights: F64 = field(repr=False)
+    pairs: HeldOutPairs | None = field(repr=False)
+    note: str
+
+    def __len__(self) -> int:
+        return len(self.psi)
+
+    @property
+    def order(self) -> int:
+        """2 if the scores are corrected by pairs of rows, else 1."""
+        return 1 if self.pairs is None else 2
+
+    @property
+    def n_clusters(self) -> int:
+        """Clusters on which degrees of freedom rest: the fewest of users, items, and users in either arm."""
+        return _fewest(self.t, self.units, self.items)
+
+    def effect(self, here: Mask | None = None, alpha: float = 0.05) -> scores.Estimate:
+        """Mean effect of all rows, or of the rows `here`, with a clustered t interval.
+
+        Pairs inside the group correct a group's mean where the scores are of second order and enough rows of the
+        group have partners in it; otherwise it is the group's mean of ``psi``.
+        """
+        rows = np.ones(len(self), dtype=bool) if here is None else here
+        best = None if self.pairs is None else self.pairs.estimate(rows)
+        units = np.unique(self.units[rows], return_inverse=True)[1]
+        items = None if self.items is None else np.unique(self.items[rows], return_inverse=True)[1]
+        few = _fewest(self.t[rows], units, None)
+        if isinstance(best, so.PairEstimate):
+            return scores.estimate_of(best.value, best.influence, units, items, alpha, few)
+        pair = (self.psi[rows], np.ones(int(rows.sum())))
+        return scores.clustered_ratio(pair, units, items, self.weights[rows], alpha, few)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutPairs:
+    """The held-out rows as one set in which every pair may meet.
+
+    Attributes
+    ----------
+    rows : Rows
+        Items are cells of the embedding where the fit's are.
+    values : Values
+        Nuisances at every row, those of the training users.
+    kernels : tuple of "same_item", "same_user", "basis"
+    centre : (mean of e, mean of m0, standard deviation of the outcome)
+    wide : tuple of ((u, d) values, (n,) codes or None)
+        The columns of the basis kernel.
+    """
+
+    rows: Rows = field(repr=False)
+    values: Values = field(repr=False)
+    kernels: tuple[str, ...]
+    centre: so.Centre
+    wide: tuple[tuple[F32, Ints | None], ...] = field(default=(), repr=False)
+
+    def estimate(self, here: Mask) -> so.PairEstimate | str:
+        """The second-order ATE of the rows `here`, from the pairs among them; or why pairs say nothing of it."""
+        where = np.flatnonzero(here)
+        rows, block = self._among(where)
+        kernels = [self._kernel(k, rows, where) for k in self.kernels]
+        if len(kernels) == 2:
+            kernels = serve_both(*kernels)
+        served = float(kernels[0].served.mean())
+        if served < MIN_SERVED:
+            return (
+                f"only {100 * served:.0f} % have a partner among them, fewer than {100 * MIN_SERVED:.0f} %."
+            )
+        found = [so.totals(rows, k, lambda: [block], "ate", self.centre) for k in kernels]
+        if not varies(found):
+            return "exposure hardly varies between partners."
+        return so.pair_estimate(rows, kernels, lambda: [block], "ate", self.centre, found)
+
+    def _kernel(self, name: str, rows: Rows, where: npt.NDArray[np.intp]) -> Kernel:
+        one_set = np.zeros(len(where), dtype=np.int64)
+        if name == "basis":
+            columns = np.hstack([v[where] if codes is None else v[codes[where]] for v, codes in self.wide])
+            return basis_kernel(columns, rows, one_set, True, len(where) // ROWS_AN_AXIS)
+        return cluster_kernel(name, rows, one_set, True)
+
+    def _among(self, where: npt.NDArray[np.intp]) -> tuple[Rows, BlockOfPairs]:
+        """Some rows by themselves, numbered anew."""
+        r, v = self.rows, self.values
+        items = None if r.items is None else r.items[where]
+        parts = (v.e, v.m0, v.m1, v.e_words, v.m0_words, v.m1_words)
+        at = Values(np.arange(len(where)), *(p[where] for p in parts))
+        return Rows(r.t[where], r.y[where], r.w[where], r.units[where], items), BlockOfPairs(at, None)
+
+
+def held_out(fit: Fit, test: ImpressionLog) -> HeldOut:
+    """Score the rows of users that the fit has not seen.
+
+    Nuisances are those of the training users (the mean over the fold models), or the logged propensities. Where the
+    fit is of second order and items (or users' rows) repeat in `test`, pairs of held-out rows correct the scores.
+
+    Raises
+    ------
+    HonestyError
+        Users of `test` were in the fit.
+    EstimationError
+        An arm has too few held-out rows, or the logs were read differently.
+    """
+    check_unseen(fit.log, test)
+    covered = _covered(fit, test)
+    inputs = Inputs(
+        test.treatment, test.outcome, covered, test.units, test.items, test.weights, test.logged_propensity
+    )
+    design, (e, m0, m1) = _nuisances(fit, test, inputs)
+    by_cells = "cells" in fit.correction.kernels
+    repeated = (
+        cells_of(inputs, fit.analysis.settings.correction.rows_a_cell) if by_cells else repeated_items(inputs)
+    )
+    items = clusters(inputs, replace(fit.correction, items=repeated))
+    weights = np.ones(len(test)) if test.weights is None else test.weights
+    psi = scores.aipw_ate(inputs.t, inputs.y, e, m0, m1)[0]
+    plain = HeldOut(
+        psi, inputs.t, inputs.y, e, m0, m1, inputs.units, items, weights, None, "First-order (AIPW) scores."
+    )
+    return _corrected(fit, plain, repeated, design) if fit.correction.order == 2 else plain
+
+
+def held_out_scores(fit: Fit, test: ImpressionLog) -> F64:
+    """(n,) scores of rows that the fit has not seen; see ``held_out``."""
+    return held_out(fit, test).psi
+
+
+def _corrected(fit: Fit, plain: HeldOut, repeated: Ints | None, design: Design) -> HeldOut:
+    """The same rows with pair-corrected scores, or with the reason why they stay of first order."""
+    wide = _wide(design) if "basis" in fit.correction.kernels and len(plain) <= KEPT_ROWS else ()
+    there = {"same_user": True, "same_item": repeated is not None, "basis": bool(wide)}
+    names = tuple("same_item" if k == "cells" else k for k in fit.correction.kernels)
+    kernels = tuple(k for k in names if there[k])
+    if not kernels:
+        why = (
+            f"the held-out rows have no pairs of the kind by which the fit is corrected ({', '.join(names)})."
+        )
+        return replace(plain, note=f"First-order (AIPW) scores: {why}")
+    rows = Rows(plain.t, plain.y, plain.weights / plain.weights.mean(), plain.units, repeated)
+    at = Values(np.arange(len(plain)), plain.e, plain.m0, plain.m1, plain.e, plain.m0, plain.m1)
+    centre = (float(plain.e.mean()), float(plain.m0.mean()), float(np.std(plain.y)))
+    pairs = HeldOutPairs(rows, at, kernels, centre, wide)
+    best = pairs.estimate(np.ones(len(plain), dtype=bool))
+    if isinstance(best, str):
+        return replace(plain, note=f"First-order (AIPW) scores: of the held-out rows {best}")
+    said = "Scores corrected by pairs of held-out rows, as the fit is."
+    return replace(plain, psi=best.scores, pairs=pairs, note=said)
+
+
+def _wide(design: Design) -> tuple[tuple[F32, Ints | None], ...]:
+    """The parts of the design whose penalty was chosen, for which shrinking leaves bias."""
+    return tuple((p.values, p.codes) for p in design.parts if p.shrinkage == "chosen")
+
+
+def _covered(fit: Fit, test: ImpressionLog) -> list[Any]:
+    """The fit's covariates, as the test log has them."""
+    return list(covariates(test, tuple(str(c.name) for c in fit.analysis.inputs.covariates)))
+
+
+def _nuisances(fit: Fit, test: ImpressionLog, inputs: Inputs) -> tuple[Design, tuple[F64, F64, F64]]:
+    """The design of the test rows, and (e, m0, m1), (n,) each, e clipped as in the fit."""
+    recipe = fit.nuisances.design_recipe
+    if recipe is None:
+        raise EstimationError(
+            "these nuisances do not say how their design was made; fit them with estimate(log, plan)."
+        )
+    design, problem = recipe.apply(inputs.covariates, len(test)), fit.nuisances.problem
+    e, m0, m1 = fit.nuisances.predict(
+        design.keep(problem.propensity_design.owners), design.keep(problem.outcome_design.owners)
+    )
+    if inputs.logged is None and fit.nuisances.logged:
+        raise EstimationError(
+            "the fit's propensities were logged, so there is no model of them, and the test log declares no propensity=; read both logs alike."
+        )
+    return design, (fit.analysis.settings.clip.apply(e if inputs.logged is None else inputs.logged), m0, m1)
+
+
+def check_unseen(train: ImpressionLog, test: ImpressionLog) -> None:
+    """Raise unless no unit of `test` is in `train` and both arms have rows enough."""
+    shared = train.shared_units(test)
+    if shared:
+        raise HonestyError(
+            f"{shared:,} of {test.n_units:,} units of the test log were in the fit; a ranking is judged on users that it has not seen: train, test = log.split(…)."
+        )
+    for arm, word in ((1.0, "treated"), (0.0, "control")):
+        count = int((test.treatment == arm).sum())
+        if count < MIN_ARM:
+            raise EstimationError(
+                f"the test log has {count} {word} rows, must have >= {MIN_ARM}; split off more users."
+            )
+
+
+def _fewest(t: F64, units: Ints, items: Ints | None) -> int:
+    arms = [len(np.unique(units[t == arm])) for arm in (0.0, 1.0)]
+    return min(*arms, *([] if items is None else [len(np.unique(items))]))
