@@ -29,7 +29,7 @@ def fmt(value: Any, name: str = "") -> str:
         return "∞" if x > 0 else "−∞"
     if name.startswith("share_"):
         return f"{100 * x:.1f} %"
-    if name == "p_value":
+    if name in ("p_value", "p_holm"):
         return "< .001" if x < 0.001 else f"{x:.3f}"
     if x == int(x) and abs(x) < 1e15 and abs(x) >= 100:
         return f"{int(x):,}"

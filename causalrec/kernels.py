@@ -322,7 +322,9 @@ def basis_kernel(columns: F32, rows: Rows, sets: Ints, across: bool, most: int) 
     turned = x @ (axes[:, kept] / np.sqrt(variance[kept])).astype(np.float32)
     z = np.column_stack([np.ones(len(x), dtype=np.float32), turned])
     whole = np.zeros(len(x), dtype=np.int64) if across else sets
-    partners = (np.bincount(whole, rows.w)[whole] - np.bincount(rows.units, rows.w)[rows.units]).astype(np.float64)
+    partners = (np.bincount(whole, rows.w)[whole] - np.bincount(rows.units, rows.w)[rows.units]).astype(
+        np.float64
+    )
     partners = np.where((rows.w > 0) & (partners > 1e-9 * rows.w.max()), partners, 0.0)
     return BasisKernel("basis", partners, not across, np.ascontiguousarray(z))
 

@@ -6,4 +6,13 @@ from causalrec.check.group_sensitivity import GroupSensitivity, group_sensitivit
 from causalrec.check.refuters import CheckRecord
 from causalrec.check.sensitivity import Sensitivity
 
-__all__ = ["CheckRecord", "Checks", "DowhyView", "GroupSensitivity", "Sensitivity", "group_sensitivity", "refute", "to_dowhy"]
+__all__ = [
+    "CheckRecord",
+    "Checks",
+    "DowhyView",
+    "GroupSensitivity",
+    "Sensitivity",
+    "group_sensitivity",
+    "refute",
+    "to_dowhy",
+]

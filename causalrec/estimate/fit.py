@@ -358,9 +358,10 @@ def _inputs(log: ImpressionLog, plan: Plan) -> Inputs:
         raise ArgumentError(
             f"estimate takes (log, plan), an ImpressionLog and a Plan; got ({type(log).__name__}, {type(plan).__name__})."
         )
+    log.require_kind("binary", "estimate")
     if plan.obstacle is not None:
         raise IdentificationError(
-            f"{plan.obstacle} estimate adjusts for back doors only; see plan.summary(). EconML's LinearIntentToTreatDRIV fits instruments."
+            f"{plan.obstacle} estimate adjusts for back doors only; see plan.summary(). Where an instrument is declared, estimate_instrument(log, plan) takes it."
         )
     adjusted = tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
     nodes = tuple(
