@@ -215,22 +215,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         if not some:
             continue
         x = np.array([r[name] for r in some])
-        covers = np.array([r[f"{name}_covers"] for r in some])
-        wilson = binomtest(int(covers.sum()), len(x)).proportion_ci(method="wilson")
-        sd = float(x.std(ddof=1)) if len(x) > 1 else float("nan")
-        out[name] = {
-            "reps": len(x),
-            "bias": float(x.mean()),
-            "bias_mc": sd / np.sqrt(len(x)),
-            "sd": sd,
-            "mean_se": float(np.mean([r[f"{name}_se"] for r in some])),
-            "bias_over_sd": abs(float(x.mean())) / sd,
-            "rmse_over_o1": float(np.sqrt((x**2).mean() / np.mean([r["o1"] ** 2 for r in some]))),
-            "coverage": float(covers.mean()),
-            "coverage_low": wilson.low,
-            "coverage_high": wilson.high,
-            "rejects": float(np.mean([r[f"{name}_rejects"] for r in some])),
-        }
+        o1_there = np.mean([r["o1"] ** 2 for r in some])
+        out[name] = summary_of(name, some) | {"rmse_over_o1": float(np.sqrt((x**2).mean() / o1_there))}
     ours = np.array([r["ours"] for r in done])
     ratio = np.sqrt((ours[draws] ** 2).mean(axis=1) / (o1[draws] ** 2).mean(axis=1))
     paired = ours - o1
@@ -254,6 +240,26 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         o1b = np.array([r.get("o1b", np.nan) for r in done])
         out["rmse_over_o1b"] = float(np.sqrt((ours**2).mean() / np.nanmean(o1b**2)))
     return out
+
+
+def summary_of(name: str, some: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bias, spread and coverage of one estimator."""
+    x = np.array([r[name] for r in some])
+    covers = np.array([r[f"{name}_covers"] for r in some])
+    wilson = binomtest(int(covers.sum()), len(x)).proportion_ci(method="wilson")
+    sd = float(x.std(ddof=1)) if len(x) > 1 else float("nan")
+    return {
+        "reps": len(x),
+        "bias": float(x.mean()),
+        "bias_mc": sd / np.sqrt(len(x)),
+        "sd": sd,
+        "mean_se": float(np.mean([r[f"{name}_se"] for r in some])),
+        "bias_over_sd": abs(float(x.mean())) / sd,
+        "coverage": float(covers.mean()),
+        "coverage_low": wilson.low,
+        "coverage_high": wilson.high,
+        "rejects": float(np.mean([r[f"{name}_rejects"] for r in some])),
+    }
 
 
 def line(cell: str, s: dict[str, Any]) -> str:
