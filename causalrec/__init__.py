@@ -14,7 +14,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "read_log": "log",
+    "read_log": "reading",
     "ImpressionLog": "log",
     "embed": "represent",
     "TextEmbedder": "represent",

@@ -1,21 +1,23 @@
-"""The options of ``causalrec report``, from flags and from a TOML file."""
+"""The options of ``causalrec report`` and ``causalrec uplift``, from flags and from a TOML file."""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from causalrec._checks import check_choice, check_scalar, did_you_mean
 from causalrec.errors import ArgumentError
+from causalrec.pipeline.whom import Economics
 
 ESTIMANDS = ("ate", "att", "ato")
 NAMES = (
     "treatment", "outcome", "history", "unit", "item", "propensity", "score", "position", "weight", "instrument",
 )  # fmt: skip
-LISTS = ("text", "modifier", "confounder", "time", "negative_control")
+LISTS = ("text", "modifier", "confounder", "time", "negative_control", "protected")
+NUMBERS = ("value", "cost", "budget", "min_share", "max_gap")
 PLURAL = {"modifier": "modifiers", "confounder": "confounders", "negative_control": "negative_controls"}
 
 
@@ -47,11 +49,13 @@ class Settings:
 
     def read(self) -> Any:
         """The ``ImpressionLog`` that the settings name."""
-        from causalrec.log import read_log
+        from causalrec.reading import read_log
         from causalrec.table import as_frame
 
         frame = as_frame(self.log)
-        roles = {PLURAL.get(name, name): getattr(self, name) for name in (*NAMES, *LISTS)}
+        roles = {PLURAL.get(name, name): getattr(self, name) for name in NAMES}
+        lists = [name for name in LISTS if name != "protected"]
+        roles |= {PLURAL.get(name, name): apart(getattr(self, name), frame.columns) for name in lists}
         return read_log(frame, **roles, treated=self._level(frame))
 
     def _level(self, frame: Any) -> Any:
@@ -62,8 +66,42 @@ class Settings:
         return next((level for level in levels if str(level) == self.treated), self.treated)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The options in a TOML file.
+@dataclass(frozen=True)
+class UpliftSettings(Settings):
+    """One run of ``causalrec uplift``; the fields are the command's options."""
+
+    value: float = 1.0
+    cost: float = 0.0
+    budget: float | None = None
+    protected: tuple[str, ...] = ()
+    min_share: float | None = None
+    max_gap: float | None = None
+    figures: Path | None = None
+    output: Path = Path("uplift.html")
+
+    def economics(self, columns: Iterable[str]) -> Economics:
+        """Prices, limits and protected groups, of a log with these columns."""
+        return Economics(
+            self.value, self.cost, self.budget, apart(self.protected, columns), self.min_share, self.max_gap
+        )
+
+
+def apart(names: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
+    """Names as they were given, those joined by commas taken apart; a column with a comma in its name stays whole."""
+    known = set(columns)
+    return tuple(
+        part.strip()
+        for name in names
+        for part in ([name] if name in known else name.split(","))
+        if part.strip()
+    )
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def read_settings(path: Path, kind: type[Settings] = Settings) -> dict[str, Any]:
+    """The options in a TOML file, of the command whose settings are of this kind.
 
     Raises
     ------
@@ -74,7 +112,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         found = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ArgumentError(f"config is {str(path)!r}, which cannot be read as TOML ({error}).") from error
-    known = [f.name for f in fields(Settings)]
+    known = [f.name for f in fields(kind)]
     for key, value in found.items():
         if key not in known:
             near = did_you_mean(key, known)
@@ -89,6 +127,8 @@ def _check(key: str, value: Any) -> None:
         kind = "a column name or a list of them"
     elif key == "refute":
         right, kind = isinstance(value, bool), "true or false"
+    elif key in NUMBERS:
+        right, kind = isinstance(value, (int, float)) and not isinstance(value, bool), "a number"
     elif key in ("seed", "treated"):
         right, kind = not isinstance(value, (list, dict)), "one value"
     else:
@@ -97,8 +137,8 @@ def _check(key: str, value: Any) -> None:
         raise ArgumentError(f"{key} is {value!r} in the config, must be {kind}.")
 
 
-def merge(config: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
-    """Settings from a config and from flags; a flag that was given wins.
+def merge(config: Mapping[str, Any], flags: Mapping[str, Any], kind: type[Kind]) -> Kind:
+    """Settings of a kind from a config and from flags; a flag that was given wins.
 
     Raises
     ------
@@ -107,14 +147,17 @@ def merge(config: Mapping[str, Any], flags: Mapping[str, Any]) -> Settings:
     """
     chosen = {**config, **{key: value for key, value in flags.items() if value not in (None, [])}}
     if "log" not in chosen:
-        raise ArgumentError('no log is named; say causalrec report LOG …, or log = "…" in the config.')
+        command = "uplift" if kind is UpliftSettings else "report"
+        raise ArgumentError(f'no log is named; say causalrec {command} LOG …, or log = "…" in the config.')
     for key in LISTS:
+        if key not in {f.name for f in fields(kind)}:
+            continue
         value = chosen.get(key, ())
         chosen[key] = (value,) if isinstance(value, str) else tuple(value)
-    for key in ("log", "output"):
+    for key in ("log", "output", "figures"):
         if key in chosen:
             chosen[key] = Path(chosen[key])
-    settings = Settings(**chosen)
+    settings = kind(**chosen)
     check_choice(settings.estimand, "estimand", ESTIMANDS)
     check_scalar(settings.seed, "seed", ge=0, integer=True)
     return settings

@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "causalrec"
 ROOMS = (
     {"errors"},
-    {"_checks", "_display", "_values", "blocks", "units", "table"},
-    {"log"},
+    {"_checks", "_display", "_treatment", "_values", "blocks", "units", "table"},
+    {"log", "reading"},
     {"scores", "kernels"},
     {"second_order"},
     {"datasets"},

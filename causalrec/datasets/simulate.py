@@ -15,7 +15,8 @@ from causalrec._display import Displayable
 from causalrec.datasets import world
 from causalrec.datasets.law import Law, Rows, draw_slots
 from causalrec.errors import OutputError
-from causalrec.log import ImpressionLog, read_log
+from causalrec.log import ImpressionLog
+from causalrec.reading import read_log
 
 Floats = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import pytest
 
 from causalrec.datasets import demo_card, load_demo, loaders, simulate
 from causalrec.errors import DataUnavailableError
-from causalrec.log import read_log
+from causalrec.reading import read_log
 
 
 @pytest.fixture(scope="module")
