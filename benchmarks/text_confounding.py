@@ -129,13 +129,13 @@ def second_order_oracle(
     found = [ks.cluster_kernel(k, rows, np.zeros(n, dtype=np.int64), across=False) for k in names]
     found = [k for k in found if k.served.any()]
     if len(found) == 2:
-        found = ks.serve_both(*found)
+        found = ks.serve_both(found[0], found[1], rows)
 
     def blocks() -> list[Any]:
         return [ks.BlockOfPairs(at, None)]
 
     centre = (float(e.mean()), float(m0.mean()), float(log.outcome.std()))
-    sums = [so.totals(rows, k, blocks, estimand, centre) for k in found]
+    sums = so.all_totals(rows, found, blocks, estimand, centre)
     best = so.pair_estimate(rows, found, blocks, estimand, centre, sums)
     clusters = np.where(items < 0, items.max() + 1 + np.arange(n), items)
     return scores.estimate_of(best.value, best.influence, log.units, clusters)

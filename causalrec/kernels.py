@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -126,9 +126,6 @@ class Kernel:
         raise NotImplementedError
 
 
-AnyKernel = TypeVar("AnyKernel", bound=Kernel)
-
-
 @dataclass(frozen=True, eq=False)
 class ClusterKernel(Kernel):
     """Partners have the same `cluster` and another `other`.
@@ -144,6 +141,11 @@ class ClusterKernel(Kernel):
 
     def meet(self, rows: Rows, mine: Index, theirs: Index, same: bool) -> Partners:  # noqa: D102
         return _InCluster(rows, self, mine, theirs, same)
+
+    def among(self, members: npt.NDArray[np.bool_], w: Floats) -> ClusterKernel:
+        """The kernel among some rows; the others are nobody's partners."""
+        cluster = np.where(members, self.cluster, -1)
+        return replace(self, cluster=cluster, partners=_partner_weight(cluster, self.other, w))
 
     def spread(self, x: Floats, w: Floats) -> Floats:
         """Each cluster's total of x, shared out over its rows by weight."""
@@ -194,8 +196,8 @@ class _InCluster:
 class BasisKernel(Kernel):
     """All rows of other users are partners, weighed by z_i'z_j.
 
-    The pairs of a basis have no clusters; `spread` takes nothing off, each pair counts with both of its rows, and the
-    variance that the pairs add is counted twice: errors are a little too wide rather than too narrow.
+    The pairs of a basis have no clusters over which a pair could count once: each counts with both of its rows, and the
+    variance of the pairs themselves enters twice.
 
     Attributes
     ----------
@@ -208,8 +210,8 @@ class BasisKernel(Kernel):
         return _OnBasis(rows, self, mine, theirs, same)
 
     def spread(self, x: Floats, w: Floats) -> Floats:
-        """Nothing: there are no clusters whose rows could stand for a pair."""
-        return np.zeros_like(x)
+        """The total over all rows: there are no clusters whose rows could stand for a pair."""
+        return np.asarray(w * (x.sum() / w.sum()), dtype=np.float64)
 
 
 class _OnBasis:
@@ -295,14 +297,20 @@ def cluster_kernel(name: str, rows: Rows, sets: Ints, across: bool) -> ClusterKe
         cluster = np.where(cluster < 0, -1, cluster * (int(sets.max()) + 1) + sets)
         used = cluster >= 0
         cluster[used] = np.unique(cluster[used], return_inverse=True)[1]
-    here = np.flatnonzero(cluster >= 0)
-    c = cluster[here]
-    total = np.bincount(c, rows.w[here])[c] if len(here) else np.empty(0)
-    partners = np.zeros(len(rows.t))
-    same = pair_codes(c, other[here])
-    partners[here] = total - np.bincount(same, rows.w[here])[same]
-    partners[partners < 1e-9 * rows.w.max()] = 0.0
+    partners = _partner_weight(cluster, other, rows.w)
     return ClusterKernel(name, partners, name == "same_user" or not across, cluster, other)
+
+
+def _partner_weight(cluster: Ints, other: Ints, w: Floats) -> Floats:
+    """(n,) summed weight of the rows of the same cluster and another `other`."""
+    here = np.flatnonzero(cluster >= 0)
+    partners = np.zeros(len(w))
+    if len(here):
+        c = cluster[here]
+        same = pair_codes(c, other[here])
+        partners[here] = np.bincount(c, w[here])[c] - np.bincount(same, w[here])[same]
+        partners[partners < 1e-9 * w.max()] = 0.0
+    return partners
 
 
 def basis_kernel(columns: F32, rows: Rows, sets: Ints, across: bool, most: int) -> BasisKernel:
@@ -318,7 +326,7 @@ def basis_kernel(columns: F32, rows: Rows, sets: Ints, across: bool, most: int) 
     share = (rows.w / rows.w.sum()).astype(np.float32)
     x = columns - share @ columns
     variance, axes = np.linalg.eigh((x.T @ (x * share[:, None])).astype(np.float64))
-    kept = np.flatnonzero(variance > LEAST_AXIS * max(float(variance[-1]), TINY))[::-1][: max(most, 1)]
+    kept = np.flatnonzero(variance > LEAST_AXIS * max(float(variance[-1]), LEAST_AXIS))[::-1][: max(most, 1)]
     turned = x @ (axes[:, kept] / np.sqrt(variance[kept])).astype(np.float32)
     z = np.column_stack([np.ones(len(x), dtype=np.float32), turned])
     whole = np.zeros(len(x), dtype=np.int64) if across else sets
@@ -329,10 +337,11 @@ def basis_kernel(columns: F32, rows: Rows, sets: Ints, across: bool, most: int) 
     return BasisKernel("basis", partners, not across, np.ascontiguousarray(z))
 
 
-def serve_both(first: AnyKernel, second: AnyKernel) -> list[AnyKernel]:
-    """The two kernels for the rows that have partners of both kinds; the others are partners only."""
-    both = first.served & second.served
-    return [replace(k, partners=np.where(both, k.partners, 0.0)) for k in (first, second)]
+def serve_both(first: Kernel, by_user: ClusterKernel, rows: Rows) -> list[Kernel]:
+    """The two kernels for rows that have partners of both kinds; partners by user have partners of the first kind themselves."""
+    inside = by_user.among(first.served, rows.w)
+    both = first.served & inside.served
+    return [first.only(both), inside.only(both)]
 
 
 def _own_codes(items: Ints | None, n: int) -> Ints:

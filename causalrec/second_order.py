@@ -18,8 +18,11 @@ With γ = (D + R)⁻¹ N the effect is
 
     θ = Σ π w (τ + φ'γ) / Σ π w,    π = 1 (ATE), T (ATT).
 
-The ATO takes r = Y − e m1 − (1 − e) m0, φ = 1 and θ = N / D, which holds whatever the effects are. Partners by user
-(same user, other item) are taken off in the same way, and the overall mean that was then taken off twice is given back.
+The ATO takes r = Y − e m1 − (1 − e) m0, φ = 1 and θ = N / D, which holds whatever the effects are.
+
+Partners by user (same user, other item) are taken off in the same way. With both, what rows of one user share *because their
+items are alike* would go twice; so partners by user are taken less the mean of their own partners by item, who are
+other users: r_j − mean_l r_l, and t̃_j φ_j alike.
 
 It is a second-order U-statistic (Robins, Li, Tchetgen & van der Vaart 2008; Liu, Mukherjee & Robins 2020) whose kernel
 is "same item", in ratio form. What is left for the ATE: the part of the effect model's error that φ does not hold, if
@@ -128,9 +131,10 @@ class Totals:
     n, d : (q,), (q, q) first-order parts of N and D
     pairs_n, pairs_d : (q,), (q, q) what partners take off
     tau, phi : Σ π w τ, and (q,) Σ π w φ
-    a, r, s : (q,) Σ w a φ, mean of r, (q,) mean of t̃ φ, over rows that have partners
     left_t, left_r : Σ w v δ² and Σ w v β² with their standard errors: what partners share in exposure and in outcome
         beyond the words
+    less : Others or None
+        What was taken off the partners' residuals beforehand, by the first of two kernels.
     """
 
     n: Floats
@@ -139,11 +143,18 @@ class Totals:
     pairs_d: Floats
     tau: float
     phi: Floats
-    a: Floats
-    r: float
-    s: Floats
     left_t: tuple[float, float]
     left_r: tuple[float, float]
+    less: Others | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Others:
+    """What the partners of each row leave, on average: r (n,), t̃ φ (n, q); ``weight`` (n,), their summed weight."""
+
+    r: Floats
+    s: Floats
+    weight: Floats
 
 
 def _population(rows: Rows, estimand: str) -> Floats:
@@ -151,11 +162,41 @@ def _population(rows: Rows, estimand: str) -> Floats:
     return rows.w * rows.t if estimand == "att" else rows.w
 
 
-def totals(rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Centre) -> Totals:
+def others(rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Centre) -> Others:
+    """The mean residuals of each row's partners, whether or not the row itself is corrected."""
+    q = basis(estimand, np.zeros(1), np.zeros(1), centre).shape[1]
+    r, s, weight = np.zeros(len(rows.t)), np.zeros((len(rows.t), q)), np.zeros(len(rows.t))
+    for block in blocks():
+        if kernel.within and block.second is not None:
+            continue
+        for mine, theirs in _directions(rows, block, estimand, centre):
+            part = kernel.meet(rows, mine.rows, theirs.rows, theirs is mine)
+            at = mine.rows[part.i]
+            weight[at] += part.met()
+            r[at] += part.of_rows(theirs.r)
+            for k in range(q):
+                s[at, k] += part.of_rows(theirs.s * theirs.phi[:, k])
+    safe = np.where(weight > 0, weight, 1.0)
+    return Others(r / safe, s / safe[:, None], weight)
+
+
+def all_totals(
+    rows: Rows, kernels: Sequence[Kernel], blocks: Blocks, estimand: str, centre: Centre
+) -> list[Totals]:
+    """The sums of one kernel; or of two, the second's partners less what the first takes off them."""
+    found = [totals(rows, kernels[0], blocks, estimand, centre)]
+    if len(kernels) > 1:
+        less = others(rows, kernels[0], blocks, estimand, centre)
+        found.append(totals(rows, kernels[1], blocks, estimand, centre, less))
+    return found
+
+
+def totals(
+    rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Centre, less: Others | None = None
+) -> Totals:
     """The sums of one kernel over all blocks."""
     pi = _population(rows, estimand)
-    sums: dict[str, Any] = dict.fromkeys(("n", "d", "pairs_n", "pairs_d", "tau", "phi", "a", "r", "s"), 0.0)
-    weight = 0.0
+    sums: dict[str, Any] = dict.fromkeys(("n", "d", "pairs_n", "pairs_d", "tau", "phi"), 0.0)
     alike_t: Floats | float = 0.0
     alike_r: Floats | float = 0.0
     for block in blocks():
@@ -174,25 +215,23 @@ def totals(rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Ce
                 / np.maximum(kernel.partners[mine.rows[i]], TINY)
             )
             own = (one * mine.a[i])[:, None] * mine.phi[i]
-            theirs_s = [part.of_rows(theirs.s * theirs.phi[:, k]) for k in range(mine.phi.shape[1])]
+            r, s = theirs.r, theirs.s[:, None] * theirs.phi
+            if less is not None:
+                r, s = r - less.r[theirs.rows], s - less.s[theirs.rows]
+            theirs_s = [part.of_rows(s[:, k]) for k in range(s.shape[1])]
             new = {
                 "n": of_phi.T @ mine.r,
                 "d": of_phi.T @ (mine.s[:, None] * mine.phi),
-                "pairs_n": own.T @ part.of_rows(theirs.r),
+                "pairs_n": own.T @ part.of_rows(r),
                 "pairs_d": own.T @ np.column_stack(theirs_s),
                 "tau": float(x @ mine.tau),
                 "phi": x @ mine.phi,
-                "a": of_phi.sum(axis=0),
-                "r": float(served @ mine.r),
-                "s": (served * mine.s) @ mine.phi,
             }
             weighted = one * mine.v_words[i]
             alike_t = alike_t + part.alike(weighted * mine.s_words[i], theirs.s_words)
             alike_r = alike_r + part.alike(weighted * mine.r_words[i], theirs.r_words)
             sums = {name: sums[name] + value for name, value in new.items()}
-            weight += float(served.sum())
-    means = {"r": sums["r"] / weight, "s": sums["s"] / weight}
-    return Totals(**(sums | means), left_t=_with_error(alike_t), left_r=_with_error(alike_r))
+    return Totals(**sums, left_t=_with_error(alike_t), left_r=_with_error(alike_r), less=less)
 
 
 def _with_error(parts: Floats | float) -> tuple[float, float]:
@@ -204,8 +243,6 @@ def solve(found: list[Totals], rows: Rows, estimand: str) -> tuple[float, Floats
     """(θ, γ, h) from the totals of one kernel or two; h = (D + R)⁻ᵀ · mean φ, with which N enters θ."""
     first = found[0]
     n, d = first.n - sum(f.pairs_n for f in found), first.d - sum(f.pairs_d for f in found)
-    if len(found) > 1:  # the mean over rows that share neither was taken off twice
-        n, d = n + first.a * first.r, d + np.outer(first.a, first.s)
     ridge = np.diag([0.0] + [RIDGE_ROWS * float(rows.w[rows.w > 0].mean())] * (len(n) - 1))
     gamma = np.asarray(np.linalg.solve(d + ridge, n), dtype=np.float64)
     total = float(_population(rows, estimand).sum())
@@ -221,20 +258,16 @@ def pair_estimate(
 
     The influence of row i is that of the mean of τ + φ'γ, plus n h' times: w a φ (s_i − mean of its partners' s)
     with s = r − t̃ φ'γ, plus what i adds as a partner, less the pair total of its cluster spread over its rows (so that
-    summed over a cluster each pair counts once).
+    summed over a cluster each pair counts once). With two kernels s_j of the second's partners is less the mean of *their*
+    partners by the first, and a row enters through these means too.
     """
     theta, gamma, h = solve(found, rows, estimand)
     size = len(rows.t)
-    sums = _row_sums(rows, kernels, blocks, estimand, centre, gamma, h)
-    own, pairs = np.zeros(size), np.zeros(size)
+    sums = _row_sums(rows, kernels, blocks, estimand, centre, gamma, h, found[-1].less)
+    own, pairs = np.zeros(size), sums.through.copy()
     for kernel, mine, back in zip(kernels, sums.own, sums.back, strict=True):
         own += mine
         pairs += mine + back - kernel.spread(mine, rows.w)
-    if len(kernels) > 1:
-        total = float(rows.w[kernels[0].served].sum())
-        again = sums.exposure * float(sums.outcome.sum()) / total
-        own += again
-        pairs += again + sums.outcome * float(sums.exposure.sum()) / total - again.mean()
     pi = _population(rows, estimand) if estimand != "ato" else np.zeros(size)
     effect = pi * (sums.effect - theta) / max(float(pi.mean()), TINY)
     influence = effect + size * (sums.base + pairs)
@@ -249,10 +282,9 @@ def pair_estimate(
 class _RowSums:
     effect: Floats
     base: Floats
-    exposure: Floats
-    outcome: Floats
     own: list[Floats]
     back: list[Floats]
+    through: Floats
 
 
 def _row_sums(
@@ -263,9 +295,12 @@ def _row_sums(
     centre: Centre,
     gamma: Floats,
     h: Floats,
+    less: Others | None,
 ) -> _RowSums:
-    """What each row adds to θ: alone, with its partners, and as the partner of others; (n,) each."""
-    effect, base, exposure, outcome = (np.zeros(len(rows.t)) for _ in range(4))
+    """What each row adds to θ: alone, with its partners, as the partner of others, and through the means of `less`; (n,) each."""
+    effect, base = np.zeros(len(rows.t)), np.zeros(len(rows.t))
+    taken = np.zeros(len(rows.t)) if less is None else less.r - less.s @ gamma
+    asked = np.zeros(len(rows.t))
     own, back = [np.zeros(len(rows.t)) for _ in kernels], [np.zeros(len(rows.t)) for _ in kernels]
     for block in blocks():
         for mine, theirs in _directions(rows, block, estimand, centre):
@@ -280,11 +315,33 @@ def _row_sums(
                 if index == 0:
                     share = _shares(kernel, mine, block, part)
                     effect[mine.rows] += share * (mine.tau + mine.phi @ gamma)
-                    exposure[mine.rows] += share * served * weight
-                    outcome[mine.rows] += share * served * rows.w[mine.rows] * left
                     base[mine.rows] += share * served * weight * left
                 i, j = part.i, part.j
                 ratio = weight[i] * served[i] / np.maximum(kernel.partners[mine.rows[i]], TINY)
-                own[index][mine.rows[i]] -= ratio * part.of_rows(left_theirs)
-                back[index][theirs.rows[j]] -= left_theirs[j] * part.back(ratio)
-    return _RowSums(effect, base, exposure, outcome, own, back)
+                back_to = part.back(ratio)
+                back[index][theirs.rows[j]] -= left_theirs[j] * back_to
+                if index == 1:
+                    asked[theirs.rows[j]] += back_to
+                    own[index][mine.rows[i]] -= ratio * part.of_rows(left_theirs - taken[theirs.rows])
+                else:
+                    own[index][mine.rows[i]] -= ratio * part.of_rows(left_theirs)
+    through = np.zeros(len(rows.t))
+    if less is not None:
+        each = np.where(less.weight > 0, asked / np.where(less.weight > 0, less.weight, 1.0), 0.0)
+        through = _through(rows, kernels[0], blocks, estimand, centre, gamma, each)
+    return _RowSums(effect, base, own, back, through)
+
+
+def _through(
+    rows: Rows, kernel: Kernel, blocks: Blocks, estimand: str, centre: Centre, gamma: Floats, asked: Floats
+) -> Floats:
+    """(n,) s_l Σ_j asked_j w_l k(j, l): what a row adds as one of those over whom the means were taken."""
+    out = np.zeros(len(rows.t))
+    for block in blocks():
+        if kernel.within and block.second is not None:
+            continue
+        for mine, theirs in _directions(rows, block, estimand, centre):
+            part = kernel.meet(rows, mine.rows, theirs.rows, theirs is mine)
+            left = theirs.r - theirs.s * (theirs.phi @ gamma)
+            out[theirs.rows[part.j]] += left[part.j] * part.back(asked[mine.rows[part.i]])
+    return out

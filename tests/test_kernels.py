@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causalrec import second_order as so
-from causalrec.kernels import BlockOfPairs, Rows, Values, basis_kernel
+from causalrec.kernels import BlockOfPairs, Rows, Values, basis_kernel, cluster_kernel, serve_both
 from causalrec.scores import estimate_of
 
 CENTRE = (0.4, 0.3, 0.45)
@@ -143,3 +143,50 @@ def test_a_user_alone_in_the_log_has_no_partner():
     rows, _, x = log(1)
     alone = Rows(rows.t, rows.y, rows.w, np.zeros_like(rows.units), None)
     assert not basis_kernel(x, alone, np.zeros(len(x), dtype=np.int64), True, 100).served.any()
+
+
+def personalised(seed, per_item, users=150, rows_each=10, taste=0.8, trait=0.0):
+    """Users see items that suit their taste; the item's character moves exposure and clicks, and the models know nothing of it."""
+    rng = np.random.default_rng(seed)
+    n = users * rows_each
+    user = np.repeat(np.arange(users), rows_each)
+    liked, hidden = rng.normal(size=users)[user], trait * rng.normal(size=users)[user]
+    wanted = taste * liked + np.sqrt(1 - taste**2) * rng.normal(size=n)
+    item = np.argsort(np.argsort(wanted)) // per_item  # neighbours in character are one item
+    x = np.bincount(item, wanted)[item] / np.bincount(item)[item]
+    moved = 0.2 * np.tanh(x) + hidden
+    t = (rng.random(n) < np.clip(0.45 + moved, 0.02, 0.98)).astype(float)
+    y = (rng.random(n) < np.clip(0.35 + 0.1 * t + moved, 0, 1)).astype(float)
+    flat = np.full(n, 0.45), np.full(n, 0.35), np.full(n, 0.45)
+    return (
+        Rows(t, y, np.ones(n), user, item),
+        Values(np.arange(n), *flat, *flat),
+        x[:, None].astype(np.float32),
+    )
+
+
+@pytest.mark.parametrize("trait", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["basis", "same_item"])
+def test_what_users_share_because_their_items_are_alike_goes_once(name, trait):
+    errors, covered, first = [], [], []
+    for seed in range(40):
+        rows, at, x = personalised(seed, per_item=6, trait=trait)
+        one = np.zeros(len(rows.t), dtype=np.int64)
+        by = (
+            basis_kernel(np.hstack([x, x**3]), rows, one, True, 100)
+            if name == "basis"
+            else cluster_kernel(name, rows, one, True)
+        )
+        kernels = serve_both(by, cluster_kernel("same_user", rows, one, True), rows)
+        found = so.all_totals(rows, kernels, whole(at), "ate", CENTRE)
+        best = so.pair_estimate(rows, kernels, whole(at), "ate", CENTRE, found)
+        e = estimate_of(best.value, best.influence, rows.units, rows.items)
+        errors.append(best.value - 0.1)
+        covered.append(e.ci_lower <= 0.1 <= e.ci_upper)
+        residual = rows.y - np.where(rows.t == 1, 0.45, 0.35)
+        first.append(((rows.t - 0.45) / (0.45 * 0.55) * residual).mean())
+        assert best.influence.mean() == pytest.approx(0, abs=1e-10)
+    spread = np.std(errors) / np.sqrt(len(errors))
+    assert np.mean(first) > 0.03
+    assert abs(np.mean(errors)) < 3 * spread + 0.004
+    assert np.mean(covered) > 0.82

@@ -24,17 +24,21 @@ def log(seed=0, n=160, items=20, users=60, weighted=False, hidden=0.0):
     w = rng.uniform(0.5, 2, n) if weighted else np.ones(n)
     counts = np.bincount(item, minlength=items)
     codes = np.where(counts[item] > 1, item, -1)
-    return kernels_of.Rows(t, y, w, user, codes), kernels_of.Values(np.arange(n), e, m0, m0 + 0.05, e, m0, m0 + 0.05)
+    return kernels_of.Rows(t, y, w, user, codes), kernels_of.Values(
+        np.arange(n), e, m0, m0 + 0.05, e, m0, m0 + 0.05
+    )
 
 
 def run(rows, at, names=("same_item",), estimand="ate"):
     def blocks():
         return [kernels_of.BlockOfPairs(at, None)]
 
-    kernels = [kernels_of.cluster_kernel(k, rows, np.zeros(len(rows.t), dtype=np.int64), across=False) for k in names]
+    kernels = [
+        kernels_of.cluster_kernel(k, rows, np.zeros(len(rows.t), dtype=np.int64), across=False) for k in names
+    ]
     if len(kernels) == 2:
-        kernels = kernels_of.serve_both(*kernels)
-    found = [so.totals(rows, k, blocks, estimand, CENTRE) for k in kernels]
+        kernels = kernels_of.serve_both(kernels[0], kernels[1], rows)
+    found = so.all_totals(rows, kernels, blocks, estimand, CENTRE)
     return so.pair_estimate(rows, kernels, blocks, estimand, CENTRE, found), found, kernels
 
 
@@ -80,10 +84,16 @@ def test_blocks_of_pairs_add_up_to_all_pairs():
 
     def part(k):
         here = np.flatnonzero(sets == k)
-        return kernels_of.Values(here, *(x[here] for x in (at.e, at.m0, at.m1, at.e_words, at.m0_words, at.m1_words)))
+        return kernels_of.Values(
+            here, *(x[here] for x in (at.e, at.m0, at.m1, at.e_words, at.m0_words, at.m1_words))
+        )
 
     def blocks():
-        return [kernels_of.BlockOfPairs(part(j), None if j == k else part(k)) for j in range(3) for k in range(j, 3)]
+        return [
+            kernels_of.BlockOfPairs(part(j), None if j == k else part(k))
+            for j in range(3)
+            for k in range(j, 3)
+        ]
 
     kernel = kernels_of.cluster_kernel("same_item", rows, sets, across=True)
     found = [so.totals(rows, kernel, blocks, "ate", CENTRE)]

@@ -34,6 +34,7 @@ from causalrec.nuisance import (
     learn_design,
 )
 from causalrec.nuisance.columns import Covariate, row_hash
+from causalrec.nuisance.design import Design
 from causalrec.nuisance.super_learner import SuperLearner, fit_super_learner
 
 F64 = npt.NDArray[np.float64]
@@ -251,7 +252,7 @@ def fit_on(
     strata = 2 * t + (y > y.mean())
     content = design.row_hash * np.uint64(7) + strata.astype(np.uint64) + _bits(y)
     folds = _folds(settings, recipe)
-    in_pairs = _can_pair(inputs, settings, recipe)
+    in_pairs = _can_pair(inputs, settings, recipe, design)
     sub = folds.assign(inputs.units, content, strata, rng, divisions=2 if in_pairs else 1)
     fold = sub % folds.n_splits
     weights = np.ones_like(t) if inputs.weights is None else inputs.weights / inputs.weights.mean()
@@ -278,7 +279,7 @@ def _folds(settings: Settings, recipe: NuisanceRecipe | None) -> Folds:
     return recipe.folds if isinstance(recipe, SuperLearner) and settings.folds == Folds() else settings.folds
 
 
-def _can_pair(inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None) -> bool:
+def _can_pair(inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None, design: Design) -> bool:
     """Whether pairs of folds are left out: pairs of rows are wanted, the learners are ridge, and folds and users are enough."""
     recipe = recipe or NuisanceRecipe()
     if isinstance(recipe, SuperLearner):
@@ -287,7 +288,7 @@ def _can_pair(inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None)
     enough = (
         settings.folds.n_splits >= MIN_FOLDS and int(inputs.units.max()) + 1 >= 10 * settings.folds.n_splits
     )
-    return ridge and enough and wants_pairs(settings.correction, inputs, repeated_items(inputs))
+    return ridge and enough and wants_pairs(settings.correction, inputs, repeated_items(inputs), design)
 
 
 def rescore(analysis: Analysis, estimand: str) -> Analysis:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec.blocks import Block
+from causalrec.estimate.partners import share_shown_once
 from causalrec.nuisance.columns import robust_scale
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[s
         *_odd_models(fitted),
         *_few_units(inputs),
         *_items_without_partners(found),
-        *_texts_shown_once(inputs, found),
+        *_texts_shown_once(inputs),
     )
 
 
@@ -45,13 +46,10 @@ def _items_without_partners(found: PairCorrection) -> list[str]:
     ]
 
 
-def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
+def _texts_shown_once(inputs: Inputs) -> list[str]:
     """Nothing but repetition shows what a representation misses of a text."""
-    has_text = any(isinstance(c, Block) and c.kind == "text" for c in inputs.covariates)
-    if inputs.logged is not None or not has_text:
-        return []
-    alone = 1.0 if found.items is None else float((found.items < 0).mean())
-    if alone < MOSTLY_ONCE:
+    alone = share_shown_once(inputs)
+    if inputs.logged is not None or alone is None or alone < MOSTLY_ONCE:
         return []
     return [
         f"{100 * alone:.0f} % of the rows show a text that no other row shows: what the columns miss of the words cannot be seen in this log, and on natural text "

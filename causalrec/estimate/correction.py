@@ -11,10 +11,11 @@ import numpy.typing as npt
 from causalrec import second_order as so
 from causalrec._checks import check_choice, check_scalar
 from causalrec.errors import ArgumentError, EstimationError
-from causalrec.estimate.partners import cells_of, has_wide_blocks, make_kernel, repeated_items
+from causalrec.estimate.partners import cells_of, make_kernel, repeated_items, wide_parts
 from causalrec.estimate.rule import MIN_SERVED, Seen, centre_of, chosen_by_rule, varies
-from causalrec.kernels import Rows, serve_both
+from causalrec.kernels import ClusterKernel, Rows, serve_both
 from causalrec.nuisance import Nuisances
+from causalrec.nuisance.design import Design
 from causalrec.nuisance.paired import PairNuisances
 from causalrec.scores import Estimate, estimate_of
 
@@ -114,19 +115,25 @@ class PairCorrection:
             "same_item": "of the same item",
             "same_user": "of the same user",
             "cells": "of the same cell of the embedding",
-            "basis": "whose words are alike",
+            "basis": f"that are alike in {self._columns()}",
         }
         how = " and ".join(words[k] for k in self.kernels)
         left = self.left
-        what = (
-            "Shrinking the regressions on the words"
-            if self.kernels == ("basis",)
-            else "The words and covariates"
-        )
+        what = "The words and covariates"
+        if self.kernels == ("basis",):
+            what = f"Shrinking the regressions on {self._columns()}"
         return (
             f"{what} left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, taken out with pairs of rows "
             f"{how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()})."
         )
+
+    def _columns(self) -> str:
+        """The nodes whose columns make the basis."""
+        if self.pairs is None:
+            return "the words"
+        problem = self.pairs.fitted.problem
+        parts = wide_parts(problem.outcome_design, problem.propensity_design)
+        return ", ".join(dict.fromkeys(o for p in parts for o in p.owners))
 
     def _narrow(self) -> str:
         within = self.pairs is not None and not self.pairs.across and "same_user" not in self.kernels
@@ -137,11 +144,11 @@ class PairCorrection:
         )
 
 
-def wants_pairs(correction: Correction, inputs: Inputs, items: Ints | None) -> bool:
+def wants_pairs(correction: Correction, inputs: Inputs, items: Ints | None, design: Design) -> bool:
     """Whether nuisances have to leave out pairs of folds."""
     if correction.order == 1 or inputs.logged is not None:
         return False
-    if has_wide_blocks(inputs) and (correction.kernels is None or "basis" in correction.kernels):
+    if wide_parts(design) and (correction.kernels is None or "basis" in correction.kernels):
         return True
     if items is None or (correction.kernels is not None and "same_item" not in correction.kernels):
         return False
@@ -212,7 +219,7 @@ def _decide(correction: Correction, inputs: Inputs, seen: Seen) -> tuple[list[st
         seen.look(
             correction.kernels or ("same_item", "same_user"), 1e-9 if correction.kernels else MIN_SERVED
         )
-        if asked and not seen.kernels and correction.kernels is None:
+        if asked and correction.kernels is None and "same_item" not in seen.usable():
             seen.look(("basis",), MIN_SERVED)
         found = seen.usable() if asked else chosen_by_rule(seen)
         reason = _why(seen, bool(found), asked)
@@ -229,10 +236,10 @@ def _why(seen: Seen, found: bool, asked: bool) -> str:
     if not seen.kernels:
         return (
             "no pairs of rows to look at: every item is shown once (or to one user, or not often enough), "
-            "no user sees several items and no block is wide."
+            "no user sees several items, and no block is wide (or the rows are too many for its basis)."
         )
     if not seen.usable():
-        return "the exposure hardly varies between rows of one item (or user), so that pairs of rows say nothing."
+        return "the exposure hardly varies between partners (rows of one item or user, or of like words), so that pairs of rows say nothing."
     return seen.too_little()
 
 
@@ -250,7 +257,8 @@ def corrected_group(
     pairs = replace(found.pairs, keep=here)
     rows = replace(pairs.rows, w=np.where(here, pairs.rows.w, 0.0))
     best = _second_order(inputs, found, pairs, rows, estimand)
-    few = min(len(np.unique(inputs.units[here & (inputs.t == arm)])) for arm in (0, 1))
+    used = here & (pairs.rows.w > 0)
+    few = min(len(np.unique(inputs.units[used & (inputs.t == arm)])) for arm in (0, 1))
     return estimate_of(
         best.value, best.influence, inputs.units, _cluster_items(inputs, found.items), at_most=few
     )
@@ -269,15 +277,15 @@ def _second_order(
     used = rows.w > 0
     made = [make_kernel(k, rows, pairs) for k in found.kernels]
     kernels = [k.only(used) for k in made if k is not None]
-    if len(kernels) == 2:
-        kernels = serve_both(*kernels)
-    served = float(kernels[0].served[used].mean())
+    if len(kernels) == 2 and isinstance(kernels[1], ClusterKernel):
+        kernels = serve_both(kernels[0], kernels[1], rows)
+    served = float(kernels[0].served[used].mean()) if used.any() else 0.0
     if served < MIN_SERVED:
         raise EstimationError(
             f"{100 * served:.0f} % of the group's rows have a partner in the group, fewer than {100 * MIN_SERVED:.0f} %."
         )
     centre = centre_of(inputs, pairs)
-    totals = [so.totals(rows, k, pairs.blocks, estimand, centre) for k in kernels]
+    totals = so.all_totals(rows, kernels, pairs.blocks, estimand, centre)
     if not varies(totals):
         raise EstimationError("within the items of the group the exposure hardly varies.")
     return so.pair_estimate(rows, kernels, pairs.blocks, estimand, centre, totals)

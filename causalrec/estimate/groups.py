@@ -92,7 +92,8 @@ def _record(label: str, rows: pd.Series, analysis: Analysis) -> dict[str, Any]:
     t, units = inputs.t[here], np.unique(inputs.units[here], return_inverse=True)[1]
     out: dict[str, Any] = {"group": label, "n": int(here.sum()), "n_units": int(units.max(initial=-1)) + 1}
     keys = ("effect", "std_error", "ci_lower", "ci_upper", "p_value")
-    if min((t == 1).sum(), (t == 0).sum()) < MIN_ROWS or out["n_units"] < 2:
+    used = np.ones(len(t), dtype=bool) if inputs.weights is None else inputs.weights[here] > 0
+    if min((used & (t == 1)).sum(), (used & (t == 0)).sum()) < MIN_ROWS or out["n_units"] < 2:
         return out | dict.fromkeys(keys)
     try:
         e = _effect(analysis, here, units)

@@ -11,18 +11,20 @@ import numpy.typing as npt
 from causalrec.blocks import Block
 from causalrec.errors import EstimationError
 from causalrec.kernels import Kernel, Rows, basis_kernel, cluster_kernel
-from causalrec.nuisance import Nuisances
-from causalrec.nuisance.columns import WIDE
-from causalrec.nuisance.paired import KEPT_ROWS, PairNuisances
+from causalrec.nuisance.design import Design, Part
+from causalrec.nuisance.paired import PairNuisances
 
 if TYPE_CHECKING:
     from causalrec.estimate.analysis import Inputs
 
 F32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Index = npt.NDArray[np.intp]
 MIN_TEXTS = 30
 """Distinct texts from which on a text counts as an item where none is declared."""
 MOST_CELLS = 2_000
+MOST_BASIS_ROWS = 200_000
+"""A basis is kept as one column an axis and row; beyond this it would take too much memory for what shrinking leaves there."""
 ROWS_AN_AXIS = 10
 """A basis has at most one axis for so many rows."""
 
@@ -37,6 +39,12 @@ def repeated_items(inputs: Inputs) -> Ints | None:
         return None
     kept = np.cumsum(counts > 1) - 1
     return np.where(counts[codes] > 1, kept[codes], -1).astype(np.int64)
+
+
+def share_shown_once(inputs: Inputs) -> float | None:
+    """Share of the rows whose text no other row has; None without a text block."""
+    codes = _texts(inputs.covariates)
+    return None if codes is None else float((np.bincount(codes)[codes] == 1).mean())
 
 
 def _texts(covariates: Sequence[object]) -> Ints | None:
@@ -74,30 +82,40 @@ def cells_of(inputs: Inputs, rows_a_cell: int) -> Ints:
     return labels[block.codes]
 
 
-def has_wide_blocks(inputs: Inputs) -> bool:
-    """Whether a block is wide enough that its penalty is chosen, and rows few enough for its basis."""
-    wide = any(isinstance(c, Block) and c.width > WIDE for c in inputs.covariates)
-    return wide and len(inputs.t) <= KEPT_ROWS
+def wide_parts(*designs: Design) -> tuple[Part, ...]:
+    """The parts whose penalty was chosen, for which shrinking leaves bias; none where rows are too many for a basis of them."""
+    parts = {p.owners: p for design in designs for p in design.parts if p.shrinkage == "chosen"}
+    return tuple(parts.values()) if designs[0].n <= MOST_BASIS_ROWS else ()
 
 
-def basis_columns(fitted: Nuisances) -> F32 | None:
-    """(n, d) the columns whose penalty was chosen, for which shrinking leaves bias; None where there are none, or too many rows."""
-    problem = fitted.problem
-    parts = {id(p.values): p for p in (*problem.outcome_design.parts, *problem.propensity_design.parts)}
-    wide = [p for p in parts.values() if p.shrinkage == "chosen"]
-    if not wide or len(problem.t) > KEPT_ROWS:
-        return None
-    return np.hstack([p.values if p.codes is None else p.values[p.codes] for p in wide])
+def basis_columns(parts: Sequence[Part], rows: Index | None = None) -> F32:
+    """(n, d) the columns of some parts for some rows, each part brought to a mean variance of 1, so that units do not matter."""
+    out = []
+    for part in parts:
+        at = part.codes if rows is None or part.codes is None else part.codes[rows]
+        values = part.values[rows] if part.codes is None and rows is not None else part.values
+        x = values if at is None else values[at]
+        spread = float(np.sqrt(x.var(axis=0, dtype=np.float64).mean()))
+        out.append(x / np.float32(spread if spread > 0 else 1.0))
+    return np.hstack(out)
+
+
+def most_axes(rows: Rows, sets: Ints, across: bool) -> int:
+    """Axes that a basis may have: one for ten of the rows among which a row finds its partners."""
+    used = rows.w > 0
+    counts = np.bincount(np.zeros_like(sets[used]) if across else sets[used])
+    return int(counts[counts > 0].min(initial=0)) // ROWS_AN_AXIS if used.any() else 0
 
 
 def make_kernel(name: str, rows: Rows, pairs: PairNuisances) -> Kernel | None:
     """The kernel of one name ("cells" are items here); None where the log has nothing to make it of."""
     if name == "basis":
-        columns = basis_columns(pairs.fitted)
-        if columns is None:
+        problem = pairs.fitted.problem
+        parts = wide_parts(problem.outcome_design, problem.propensity_design)
+        if not parts:
             return None
-        most = int((rows.w > 0).sum()) // ROWS_AN_AXIS
-        return basis_kernel(columns, rows, pairs.sub, pairs.across, most)
+        most = most_axes(rows, pairs.sub, pairs.across)
+        return basis_kernel(basis_columns(parts), rows, pairs.sub, pairs.across, most)
     if name != "same_user" and rows.items is None:
         return None
     return cluster_kernel("same_item" if name == "cells" else name, rows, pairs.sub, pairs.across)

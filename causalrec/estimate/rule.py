@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from causalrec import second_order as so
 from causalrec.estimate.partners import make_kernel
-from causalrec.kernels import TINY, Kernel, Rows, serve_both
+from causalrec.kernels import TINY, ClusterKernel, Kernel, Rows, serve_both
 from causalrec.nuisance.paired import PairNuisances
 from causalrec.scores import Estimate, estimate_of
 
@@ -72,7 +72,7 @@ class Seen:
             key = "same_item" if name == "cells" else name
             kernel = None if key in self.kernels else make_kernel(name, self.rows, self.pairs)
             at_least = max(least, 0.5) if name == "same_user" and least >= MIN_SERVED else least
-            if kernel is not None and float(kernel.served.mean()) >= at_least:
+            if kernel is not None and self._share(kernel) >= at_least:
                 self.kernels[key] = kernel
                 self.totals[key] = so.totals(self.rows, kernel, self.pairs.blocks, self.estimand, self.centre)
 
@@ -82,7 +82,11 @@ class Seen:
 
     def served_by(self, name: str) -> float:
         """Share of the rows that have a partner by one kernel."""
-        return float(self.kernels[name].served.mean())
+        return self._share(self.kernels[name])
+
+    def _share(self, kernel: Kernel) -> float:
+        used = self.rows.w > 0
+        return float(kernel.served[used].mean())
 
     @property
     def served(self) -> float:
@@ -149,19 +153,22 @@ class Seen:
         return (
             f"what rows of {who.get(worst, 'like words share beyond the regressions')} may bias the effect by an estimated "
             f"{self.bound(worst):.4f}, too little, or too uncertain, for what taking it out adds to the error; "
-            "Correction(order=2) takes it out regardless."
+            f"Correction(kernels=({worst!r},)) takes it out regardless."
         )
 
     def together(self, chosen: list[str]) -> tuple[list[str], so.PairEstimate]:
         """One kernel's estimate, or both kernels' where enough rows have partners of both kinds."""
         if len(chosen) == 1:
             return chosen, self.estimate(chosen[0])
-        both = serve_both(*(self.kernels[k] for k in chosen))
-        if float(both[0].served.mean()) < MIN_SERVED:
+        chosen = sorted(chosen, key=lambda k: k == "same_user")
+        first, by_user = (self.kernels[k] for k in chosen)
+        assert isinstance(by_user, ClusterKernel)
+        both = serve_both(first, by_user, self.rows)
+        if self._share(both[0]) < MIN_SERVED:
             best = max(chosen, key=self.bound)
             return [best], self.estimate(best)
         self.kernels |= dict(zip(chosen, both, strict=True))
-        found = [so.totals(self.rows, k, self.pairs.blocks, self.estimand, self.centre) for k in both]
+        found = so.all_totals(self.rows, both, self.pairs.blocks, self.estimand, self.centre)
         return chosen, so.pair_estimate(self.rows, both, self.pairs.blocks, self.estimand, self.centre, found)
 
 

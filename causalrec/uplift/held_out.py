@@ -15,12 +15,20 @@ from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Inputs
 from causalrec.estimate.correction import clusters
 from causalrec.estimate.fit import covariates
-from causalrec.estimate.partners import ROWS_AN_AXIS, cells_of, repeated_items
+from causalrec.estimate.partners import basis_columns, cells_of, most_axes, repeated_items, wide_parts
 from causalrec.estimate.rule import MIN_SERVED, varies
-from causalrec.kernels import BlockOfPairs, Kernel, Rows, Values, basis_kernel, cluster_kernel, serve_both
+from causalrec.kernels import (
+    BlockOfPairs,
+    ClusterKernel,
+    Kernel,
+    Rows,
+    Values,
+    basis_kernel,
+    cluster_kernel,
+    serve_both,
+)
 from causalrec.log import MIN_ARM, ImpressionLog
-from causalrec.nuisance.design import Design
-from causalrec.nuisance.paired import KEPT_ROWS
+from causalrec.nuisance.design import Design, Part
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -81,6 +89,8 @@ class HeldOut:
         group have partners in it; otherwise it is the group's mean of ``psi``.
         """
         rows = np.ones(len(self), dtype=bool) if here is None else here
+        if not (self.weights[rows] > 0).any():
+            raise EstimationError("the group has no held-out rows of positive weight.")
         best = None if self.pairs is None else self.pairs.estimate(rows)
         units = np.unique(self.units[rows], return_inverse=True)[1]
         items = None if self.items is None else np.unique(self.items[rows], return_inverse=True)[1]
@@ -103,29 +113,29 @@ class HeldOutPairs:
         Nuisances at every row, those of the training users.
     kernels : tuple of "same_item", "same_user", "basis"
     centre : (mean of e, mean of m0, standard deviation of the outcome)
-    wide : tuple of ((u, d) values, (n,) codes or None)
-        The columns of the basis kernel.
+    wide : tuple of Part
+        Of the design, for the basis kernel.
     """
 
     rows: Rows = field(repr=False)
     values: Values = field(repr=False)
     kernels: tuple[str, ...]
     centre: so.Centre
-    wide: tuple[tuple[F32, Ints | None], ...] = field(default=(), repr=False)
+    wide: tuple[Part, ...] = field(default=(), repr=False)
 
     def estimate(self, here: Mask) -> so.PairEstimate | str:
         """The second-order ATE of the rows `here`, from the pairs among them; or why pairs say nothing of it."""
         where = np.flatnonzero(here)
         rows, block = self._among(where)
         kernels = [self._kernel(k, rows, where) for k in self.kernels]
-        if len(kernels) == 2:
-            kernels = serve_both(*kernels)
+        if len(kernels) == 2 and isinstance(kernels[1], ClusterKernel):
+            kernels = serve_both(kernels[0], kernels[1], rows)
         served = float(kernels[0].served.mean())
         if served < MIN_SERVED:
             return (
                 f"only {100 * served:.0f} % have a partner among them, fewer than {100 * MIN_SERVED:.0f} %."
             )
-        found = [so.totals(rows, k, lambda: [block], "ate", self.centre) for k in kernels]
+        found = so.all_totals(rows, kernels, lambda: [block], "ate", self.centre)
         if not varies(found):
             return "exposure hardly varies between partners."
         return so.pair_estimate(rows, kernels, lambda: [block], "ate", self.centre, found)
@@ -133,8 +143,8 @@ class HeldOutPairs:
     def _kernel(self, name: str, rows: Rows, where: npt.NDArray[np.intp]) -> Kernel:
         one_set = np.zeros(len(where), dtype=np.int64)
         if name == "basis":
-            columns = np.hstack([v[where] if codes is None else v[codes[where]] for v, codes in self.wide])
-            return basis_kernel(columns, rows, one_set, True, len(where) // ROWS_AN_AXIS)
+            most = most_axes(rows, one_set, True)
+            return basis_kernel(basis_columns(self.wide, where), rows, one_set, True, most)
         return cluster_kernel(name, rows, one_set, True)
 
     def _among(self, where: npt.NDArray[np.intp]) -> tuple[Rows, BlockOfPairs]:
@@ -185,7 +195,7 @@ def held_out_scores(fit: Fit, test: ImpressionLog) -> F64:
 
 def _corrected(fit: Fit, plain: HeldOut, repeated: Ints | None, design: Design) -> HeldOut:
     """The same rows with pair-corrected scores, or with the reason why they stay of first order."""
-    wide = _wide(design) if "basis" in fit.correction.kernels and len(plain) <= KEPT_ROWS else ()
+    wide = wide_parts(design) if "basis" in fit.correction.kernels else ()
     there = {"same_user": True, "same_item": repeated is not None, "basis": bool(wide)}
     names = tuple("same_item" if k == "cells" else k for k in fit.correction.kernels)
     kernels = tuple(k for k in names if there[k])
@@ -203,11 +213,6 @@ def _corrected(fit: Fit, plain: HeldOut, repeated: Ints | None, design: Design) 
         return replace(plain, note=f"First-order (AIPW) scores: of the held-out rows {best}")
     said = "Scores corrected by pairs of held-out rows, as the fit is."
     return replace(plain, psi=best.scores, pairs=pairs, note=said)
-
-
-def _wide(design: Design) -> tuple[tuple[F32, Ints | None], ...]:
-    """The parts of the design whose penalty was chosen, for which shrinking leaves bias."""
-    return tuple((p.values, p.codes) for p in design.parts if p.shrinkage == "chosen")
 
 
 def _covered(fit: Fit, test: ImpressionLog) -> list[Any]:

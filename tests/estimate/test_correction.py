@@ -198,7 +198,7 @@ def test_the_basis_takes_out_what_shrinking_left_and_needs_no_repetition():
         first.append(found.first_order.value - EFFECT)
         second.append(found.effect - EFFECT)
     assert found.correction.kernels == ("basis",)
-    assert "words are alike" in found.summary()
+    assert "alike in text:title" in found.summary()
     assert np.mean(first) > 0.002
     assert abs(np.mean(second)) < np.mean(first) + 0.002
 
