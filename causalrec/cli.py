@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 REFUSED, USAGE = 1, 2
 
+MANY = "May be repeated, or joined by commas."
 Output = Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")]
 Seed = Annotated[int, typer.Option(min=0, help="Every draw follows from it.")]
 Machine = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else there.")]
@@ -54,13 +55,18 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command()
 def demo(output: Output = Path("report.html"), seed: Seed = 0, as_json: Machine = False) -> None:
     """Analyse the simulated log that comes with the package, whose truth is known."""
+    log, truth = _demo_log()
+    _analyse(log, output, "ate", True, seed, as_json=as_json, truth=truth)
+
+
+def _demo_log() -> tuple[Any, float]:
+    """The log that comes with the package, without its truth; and its true average effect."""
     import causalrec as cr
     from causalrec.datasets.simulate import ROLES
 
     frame = cr.datasets.load_demo()
-    truth = float(frame["true_tau"].mean())
     log = cr.read_log(frame.loc[:, ~frame.columns.str.startswith("true_")], **ROLES)
-    _analyse(log, output, "ate", True, seed, as_json=as_json, truth=truth)
+    return log, float(frame["true_tau"].mean())
 
 
 @app.command()
@@ -90,14 +96,14 @@ def report(
     config: Annotated[Path | None, typer.Option(help="A TOML file with these options; flags win.")] = None,
 ) -> None:
     """Analyse a click log and write the report."""
-    from causalrec.settings import merge, read_settings
+    from causalrec.settings import Settings, merge, read_settings
 
     flags = dict(
         log=log, treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item,
         modifier=modifier, confounder=confounder, propensity=propensity, score=score, position=position,
         time=time, weight=weight, instrument=instrument, negative_control=negative_control, treated=treated, estimand=estimand, seed=seed, output=output, refute=refute,
     )  # fmt: skip
-    chosen = merge(read_settings(config) if config else {}, flags)
+    chosen = merge(read_settings(config) if config else {}, flags, Settings)
     _analyse(chosen.read(), chosen.output, chosen.estimand, chosen.refute, chosen.seed, as_json=as_json)
 
 
@@ -119,6 +125,72 @@ def _analyse(
         analysis = analyse(log, output, estimand=estimand, refute=refute, seed=seed, say=say)
     found = findings(analysis, truth)
     typer.echo(json.dumps(found, ensure_ascii=False) if as_json else in_short(found))
+
+
+@app.command()
+def uplift(
+    log: Annotated[Path | None, typer.Argument(help="The click log: .csv, .tsv or .parquet.")] = None,
+    treatment: Column = None,
+    outcome: Column = None,
+    text: Columns = None,
+    history: Column = None,
+    unit: Column = None,
+    item: Column = None,
+    modifiers: Annotated[
+        list[str] | None, typer.Option("--modifier", "--modifiers", metavar="COLUMNS", help=MANY)
+    ] = None,
+    confounders: Annotated[
+        list[str] | None, typer.Option("--confounder", "--confounders", metavar="COLUMNS", help=MANY)
+    ] = None,
+    propensity: Column = None,
+    weight: Column = None,
+    treated: Annotated[str | None, typer.Option(metavar="LEVEL", help="Which level is treated.")] = None,
+    value: Annotated[float | None, typer.Option(help="What a click (a unit of outcome) is worth; 1.")] = None,
+    cost: Annotated[
+        float | None, typer.Option(help="What a recommendation costs, in the same money; 0.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Share of the impressions to recommend to, at most.")
+    ] = None,
+    protected: Annotated[list[str] | None, typer.Option(metavar="COLUMNS", help=MANY)] = None,
+    min_share: Annotated[float | None, typer.Option(help="No protected group is served below it.")] = None,
+    max_gap: Annotated[float | None, typer.Option(help="Between protected groups' effects, at most.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Every draw follows from it.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The HTML file to write.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="A folder for every figure as PNG and SVG.")] = None,
+    refute: Annotated[bool | None, typer.Option(help="Run the checks that refit.")] = None,
+    as_json: Machine = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with these options; flags win.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Take the simulated log of the package.")] = False,
+) -> None:
+    """Say whom to target and what it is worth, judged on held-out users, and write the uplift report."""
+    from causalrec.settings import UpliftSettings, merge, read_settings
+
+    flags = dict(
+        log=log, treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item,
+        modifier=modifiers, confounder=confounders, propensity=propensity, weight=weight, treated=treated, value=value,
+        cost=cost, budget=budget, protected=protected, min_share=min_share, max_gap=max_gap, seed=seed, output=output,
+        figures=figures, refute=refute,
+    )  # fmt: skip
+    if demo and (log or treatment or outcome):
+        raise ArgumentError("--demo brings its own log and columns; leave them out, or leave out --demo.")
+    given = flags | {"log": Path("demo")} if demo else flags
+    chosen = merge(read_settings(config, UpliftSettings) if config else {}, given, UpliftSettings)
+    read, truth = _demo_log() if demo else (chosen.read(), None)
+    _target(read, chosen, as_json=as_json, truth=truth)
+
+
+def _target(log: Any, chosen: Any, *, as_json: bool, truth: float | None) -> None:
+    """Run the pipeline of whom to target with its progress on stderr; print the findings."""
+    from causalrec.pipeline import target_log, targeted_findings, targeted_in_short
+
+    with redirect_stdout(sys.stderr):  # whatever others print, stdout carries the findings only
+        found = target_log(
+            log, chosen.output, economics=chosen.economics(log.frame.columns), refute=chosen.refute, seed=chosen.seed,
+            figures=chosen.figures, say=partial(typer.echo, err=True),
+        )  # fmt: skip
+    said = targeted_findings(found, truth)
+    typer.echo(json.dumps(said, ensure_ascii=False) if as_json else targeted_in_short(said))
 
 
 @app.command()

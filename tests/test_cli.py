@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from small_logs import make_world
 
 import causalrec as cr
 from causalrec.cli import main
 from causalrec.errors import ArgumentError, CausalRecWarning, OutputError
-from causalrec.pipeline import WIDTH, _Clock, _listening, _plain, check_writable, findings, in_short
-from causalrec.settings import Settings, merge, read_settings
+from causalrec.pipeline import WIDTH, Economics, check_writable, findings, in_short, targeted_in_short
+from causalrec.pipeline.stages import Clock, listening, plain
+from causalrec.settings import Settings, UpliftSettings, apart, merge, read_settings
 
 ROLES = ["--treatment", "recommended", "--outcome", "clicked", "--text", "title", "--unit", "user_id"]
 
@@ -51,7 +54,9 @@ def log_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("argv", [("--help",), ("report", "--help"), ("demo", "--help")])
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("report", "--help"), ("uplift", "--help"), ("demo", "--help")]
+)
 def test_help(run, argv: tuple[str, ...]) -> None:
     done = run(*argv)
     assert done.code == 0
@@ -82,6 +87,23 @@ REFUSALS = {
     ),
     "no such folder": (["report", "LOG", *ROLES, "-o", "none/report.html"], 1, "there is no folder 'none'"),
     "a folder as output": (["report", "LOG", *ROLES, "-o", "."], 1, "a folder; name a file in it"),
+    "uplift without a log": (["uplift"], 2, "no log is named; say causalrec uplift LOG"),
+    "uplift of a demo that is no demo": (["uplift", "LOG", "--demo"], 2, "--demo brings its own log"),
+    "a budget of nothing": (["uplift", "LOG", *ROLES, "--budget", "0"], 2, "budget is 0: no one is recommended"),
+    "a budget above all": (["uplift", "LOG", *ROLES, "--budget", "1.2"], 2, "budget is 1.2, must be <= 1"),
+    "a negative cost": (["uplift", "LOG", *ROLES, "--cost", "-1"], 2, "cost is -1.0, must be >= 0"),
+    "a worthless click": (["uplift", "LOG", *ROLES, "--value", "0"], 2, "value is 0.0, must be > 0"),
+    "a protected column that is not declared": (
+        ["uplift", "LOG", *ROLES, "--protected", "device", "--modifiers", "tenure"], 2,
+        "protected is 'device', must be a declared modifier or confounder: ['tenure']",
+    ),
+    "a bound without groups": (["uplift", "LOG", *ROLES, "--max-gap", "0.1"], 2, "protected is None"),
+    "a misspelt modifier": (
+        ["uplift", "LOG", *ROLES[:4], "--modifiers", "tenure,devise"], 2, "'devise' (modifiers) is not in",
+    ),
+    "no such folder for the uplift report": (
+        ["uplift", "LOG", *ROLES, "-o", "none/u.html"], 1, "there is no folder 'none'",
+    ),
     "no such folder for a simulation": (["simulate", "-o", "none/a.parquet"], 1, "there is no folder 'none'"),
     "a simulation of nothing": (["simulate", "--n", "0"], 2, "n is 0"),
     "an unknown data set": (["data", "coats"], 2, "Did you mean 'coat'"),
@@ -144,8 +166,31 @@ def test_doctor_misses_what_is_missing(run, monkeypatch: pytest.MonkeyPatch) -> 
 def test_flags_win_over_the_config(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('log = "a.csv"\ntext = "title"\nmodifier = ["tenure"]\nseed = 3\nrefute = false\n')
-    settings = merge(read_settings(path), {"seed": 0, "text": ["headline"], "output": None, "modifier": None})
+    settings = merge(
+        read_settings(path), {"seed": 0, "text": ["headline"], "output": None, "modifier": None}, Settings
+    )
     assert settings == Settings(Path("a.csv"), text=("headline",), modifier=("tenure",), seed=0, refute=False)
+
+
+def test_settings_of_uplift(tmp_path: Path) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(
+        'log = "a.csv"\nvalue = 2\nbudget = 0.2\nprotected = ["gender,age"]\nmodifier = "tenure"\n'
+    )
+    chosen = merge(read_settings(path, UpliftSettings), {"cost": 0.02, "budget": 0.3}, UpliftSettings)
+    assert chosen.modifier == ("tenure",)
+    assert chosen.output == Path("uplift.html")
+    assert chosen.economics(["gender", "age"]) == Economics(2, 0.02, 0.3, ("gender", "age"))
+    with pytest.raises(ArgumentError, match="unknown key 'value'"):
+        read_settings(path)
+    path.write_text('budget = "some"')
+    with pytest.raises(ArgumentError, match="budget is 'some' in the config, must be a number"):
+        read_settings(path, UpliftSettings)
+
+
+def test_names_joined_by_commas_are_taken_apart_unless_a_column_is_called_so() -> None:
+    assert apart(["a,b", "c", "d, e"], ["a", "b", "c", "d, e"]) == ("a", "b", "c", "d, e")
+    assert apart(["a, b,"], []) == ("a", "b")
 
 
 BAD_CONFIGS = {
@@ -164,7 +209,7 @@ def test_bad_config(text: str, tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text(text)
     with pytest.raises(ArgumentError) as caught:
-        merge(read_settings(path), {})
+        merge(read_settings(path), {}, Settings)
     assert BAD_CONFIGS[text] in str(caught.value)
 
 
@@ -198,8 +243,8 @@ def test_progress_and_warnings_are_said_once() -> None:
     import warnings
 
     said: list[str] = []
-    clock = _Clock(said.append)
-    with _listening(said.append) as heard, clock("counting"):
+    clock = Clock(said.append)
+    with listening(said.append) as heard, clock("counting"):
         for _ in range(2):
             warnings.warn("few users", CausalRecWarning, stacklevel=1)
         warnings.warn("new in pandas 4", FutureWarning, stacklevel=1)
@@ -212,8 +257,8 @@ def test_progress_and_warnings_are_said_once() -> None:
 
 def test_plain_values_only() -> None:
     value = {"a": np.float64(1.5), "b": (np.int64(2), float("nan")), "c": [None, "x"], "d": np.bool_(False)}
-    assert _plain(value) == {"a": 1.5, "b": [2, None], "c": [None, "x"], "d": False}
-    json.dumps(_plain(value), allow_nan=False)
+    assert plain(value) == {"a": 1.5, "b": [2, None], "c": [None, "x"], "d": False}
+    json.dumps(plain(value), allow_nan=False)
 
 
 def make_analysis(*, passed: bool | None = True) -> SimpleNamespace:
@@ -290,3 +335,43 @@ def test_same_seed_same_bytes(run, log_path: Path, tmp_path: Path) -> None:
         assert done.code == 0, done.err
         assert "left out" in done.out
     assert (tmp_path / "a" / "r.html").read_bytes() == (tmp_path / "b" / "r.html").read_bytes()
+
+
+@pytest.mark.slow
+def test_uplift_end_to_end(run, tmp_path: Path) -> None:
+    """From a CSV file to a page, figures and numbers; the same bytes from the same seed."""
+    world = make_world(2_500, 1_250, seed=4, heterogeneity=1.5, effect=0.2).frame
+    world.to_csv(tmp_path / "clicks.csv", index=False)
+    argv = [
+        "uplift", "clicks.csv", "--treatment", "shown", "--outcome", "clicked", "--unit", "user", "--modifiers", "age,device",
+        "--confounders", "rate", "--value", "2", "--cost", "0.1", "--budget", "0.4", "--protected", "device", "--no-refute",
+        "--json", "--seed", "3",
+    ]  # fmt: skip
+    done = run(*argv, "-o", "u.html", "--figures", "figures")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)
+    assert "which model of the effect?" in done.err
+    assert found["report"] == "u.html"
+    assert {p["policy"] for p in found["policies"]} == {
+        "tree",
+        "forest",
+        "cate",
+        "none",
+        "random",
+        "all",
+        "today",
+    }
+    assert found["recommended"] in ("tree", "forest", "cate", None)
+    assert len(found["segments"]) == 7
+    assert set(found["breakdown"]) >= {"everyone", "device = phone"}
+    assert any(s.startswith("Unseen items: ") for s in found["skipped"])
+    page = (tmp_path / "u.html").read_text(encoding="utf-8")
+    assert found["decision"] in html.unescape(page)
+    assert "What was skipped, and why" in page
+    assert (tmp_path / "figures" / "policies.svg").exists()
+    assert (tmp_path / "figures" / "policies.png").exists()
+    short = targeted_in_short(found)
+    assert max(map(len, short.splitlines())) <= WIDTH
+    assert found["decision"].split(".")[0] in " ".join(short.split())
+    assert run(*argv, "-o", "v.html").code == 0
+    assert (tmp_path / "v.html").read_text(encoding="utf-8") == page

@@ -97,7 +97,9 @@ def test_estimate_names_the_right_verb(roles: dict[str, Any], verb: str) -> None
 
 
 def test_the_error_of_many_levels_names_the_kinds() -> None:
-    with pytest.raises(LogError, match=r"3 levels .*must have two.*treatment_kind='arms' \(labels\) or 'dose'"):
+    with pytest.raises(
+        LogError, match=r"3 levels .*must have two.*treatment_kind='arms' \(labels\) or 'dose'"
+    ):
         cr.read_log(BASE, treatment="mail", **ROLES)
 
 
@@ -136,7 +138,9 @@ BAD: list[tuple[str, pd.DataFrame, dict[str, Any], type[Exception], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("frame", "roles", "error", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+@pytest.mark.parametrize(
+    ("frame", "roles", "error", "message"), [b[1:] for b in BAD], ids=[b[0] for b in BAD]
+)
 def test_bad_treatments(
     frame: pd.DataFrame, roles: dict[str, Any], error: type[Exception], message: str
 ) -> None:

@@ -1,23 +1,16 @@
-"""The whole analysis in one function: what ``causalrec demo`` and ``causalrec report`` run."""
+"""The whole analysis of an effect in one function: what ``causalrec demo`` and ``causalrec report`` run."""
 
 from __future__ import annotations
 
-import math
-import tempfile
-import textwrap
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import causalrec as cr
-from causalrec.errors import CausalRecWarning, OutputError, OverlapError
+from causalrec.errors import OverlapError
+from causalrec.pipeline.stages import Clock, Say, check_writable, in_lines, listening, plain
 
 TEST_SIZE = 0.3
-WIDTH = 110
 OF_FIT = (
     "estimand", "effect", "std_error", "ci_lower", "ci_upper", "p_value", "naive_effect",
     "n", "n_units", "ess",
@@ -25,7 +18,6 @@ OF_FIT = (
 OF_ESTIMATE = ("value", "std_error", "ci_lower", "ci_upper", "p_value")
 OF_CURVE = ("qini", "qini_ci", "autoc", "autoc_ci")
 OF_CHECK = ("name", "passed", "statistic", "p_value", "message")
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -92,8 +84,8 @@ def analyse(
         The analysis is refused; the message says why.
     """
     check_writable(output)
-    clock = _Clock(say)
-    with _listening(say) as heard:
+    clock = Clock(say)
+    with listening(say) as heard:
         if log.roles.text or log.roles.history:
             with clock("reading the words (frozen encoder)"):
                 log = cr.embed(log)
@@ -123,60 +115,6 @@ def _curve(fit: Any, test: Any, say: Say) -> Any:
     return cr.uplift(fit, test)
 
 
-def check_writable(path: Path) -> Path:
-    """Return `path` if a file can be written there, else raise ``OutputError``; leaves nothing behind."""
-    folder = path.parent
-    if path.is_dir():
-        raise OutputError(f"output is {str(path)!r}, a folder; name a file in it.")
-    if not folder.is_dir():
-        raise OutputError(f"output is {str(path)!r}, but there is no folder {str(folder)!r}; make it first.")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-        if path.exists():
-            path.open("ab").close()
-    except OSError as error:
-        raise OutputError(
-            f"output is {str(path)!r}, which cannot be written ({error.strerror}); name another file."
-        ) from error
-    return path
-
-
-class _Clock:
-    """A context manager for each stage: says what begins, then how long it took."""
-
-    def __init__(self, say: Say) -> None:
-        self.say = say
-        self.seconds: list[tuple[str, float]] = []
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        self.say(f"{stage} …")
-        start = time.perf_counter()
-        yield
-        took = time.perf_counter() - start
-        self.seconds.append((stage, took))
-        self.say(f"    {took:.1f} s")
-
-
-@contextmanager
-def _listening(say: Say) -> Iterator[list[str]]:
-    """Collect warnings, each once, and say them; those about future versions of others are left out."""
-    heard: list[str] = []
-
-    def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-        text = str(message) if issubclass(category, CausalRecWarning) else f"{category.__name__}: {message}"
-        if text not in heard:
-            heard.append(text)
-            say(f"warning: {text}")
-
-    with warnings.catch_warnings():
-        for about_others in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
-            warnings.simplefilter("ignore", about_others)
-        warnings.showwarning = show  # type: ignore[assignment]
-        yield heard
-
-
 def findings(analysis: Analysis, truth: float | None = None) -> dict[str, Any]:
     """What a run found, as plain values for a machine; numbers unrounded, NaN as None.
 
@@ -185,7 +123,7 @@ def findings(analysis: Analysis, truth: float | None = None) -> dict[str, Any]:
     fit, plan, curve = analysis.fit, analysis.plan, analysis.curve
     share = fit.share_anyway and dict(zip(("value", "ci_lower", "ci_upper"), fit.share_anyway, strict=True))
     checks = analysis.checks and [{name: getattr(c, name) for name in OF_CHECK} for c in analysis.checks]
-    return _plain(
+    return plain(
         {
             "causalrec": cr.__version__,
             "treatment": plan.treatment,
@@ -213,17 +151,6 @@ def findings(analysis: Analysis, truth: float | None = None) -> dict[str, Any]:
     )
 
 
-def _plain(value: Any) -> Any:
-    """Dictionaries, lists, str, bool, int, finite float and None only."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def in_short(found: dict[str, Any]) -> str:
     """``findings`` as the few lines that a terminal shows."""
     share = found["share_anyway"]
@@ -247,12 +174,7 @@ def in_short(found: dict[str, Any]) -> str:
     lines += [("caveat" if i == 0 else "", line) for i, line in enumerate(found["caveats"])]
     lines += [("check" if i == 0 else "", line) for i, line in enumerate(_verdicts(found["checks"]))]
     lines.append(("report", found["report"]))
-    width = max(len(name) for name, _ in lines)
-    rows = ((f"{name:<{width}}  ", value) for name, value in lines)
-    return "\n".join(
-        textwrap.fill(value, WIDTH, initial_indent=name, subsequent_indent=" " * len(name))
-        for name, value in rows
-    )
+    return in_lines(lines)
 
 
 def _percent(share: float | None) -> str:

@@ -6,6 +6,7 @@ import re
 from importlib import metadata
 from typing import Any
 
+from causalrec.estimate import Fit
 from causalrec.report import parts, words
 from causalrec.report.graph import plot_graph
 from causalrec.report.parts import Part
@@ -17,7 +18,7 @@ ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 def data(r: Results) -> list[Part]:
     """Section 2: rows, users, arms, roles, the graph, what is adjusted for and what was refused."""
-    roles = r.fit.log.roles.as_dict()
+    roles = r.log.roles.as_dict()
     refused = [f"{words.quoted(node)}: {why}" for node, why in r.plan.refused]
     graph = parts.figure(
         plot_graph(r.plan),
@@ -25,14 +26,17 @@ def data(r: Results) -> list[Part]:
         title="The causal graph that the analysis assumes",
         description="Arrows run from cause to effect. Solid boxes are adjusted for, dotted ones are not, "
         f"dashed ones were not observed; blue arrows carry the effect. {' '.join(r.plan.notes)}",
-        data=parts.table("Nodes of the graph, and what was done with each", records(r.plan.to_frame())),
+        data=parts.table(
+            "Nodes of the graph, and what was done with each", records(r.plan.to_frame()), name="graph"
+        ),
     )
     return [
         parts.facts(_size(r)),
-        parts.table("The arms", _arms(r)),
+        *([parts.table("The arms", _arms(r), name="treated-and-control")] if r.has_fit else []),
         parts.table(
             "Roles of the columns",
             [{"role": role, "columns": words.listed(names, 20)} for role, names in roles.items()],
+            name="roles",
         ),
         graph,
         *([parts.text("Not adjusted for, and why:"), parts.bullets(refused)] if refused else []),
@@ -40,17 +44,19 @@ def data(r: Results) -> list[Part]:
 
 
 def _size(r: Results) -> list[tuple[str, str]]:
-    log, roles = r.fit.log, r.fit.log.roles
+    log, roles = r.log, r.log.roles
     who = "no unit declared: each row counts as its own"
     if r.unit is not None:
         who = f"{log.n_units:,} (column {words.quoted(r.unit)})"
     rows = [("impressions", f"{len(log):,}"), ("users", who)]
     if log.items is not None:
         rows.append(("items", f"{int(log.items.max()) + 1:,} (column {words.quoted(roles.item[0])})"))
-    return [
-        *rows,
-        ("treated", f"{words.quoted(roles.treatment[0])} = {words.shown(repr(log.treated_level))}"),
-    ]
+    named = words.quoted(roles.treatment[0])
+    if log.treatment_kind == "arms":
+        return [*rows, ("arms", f"{named}: {words.listed(log.arms)}")]
+    if log.treatment_kind == "dose":
+        return [*rows, ("dose", f"{named}, {log.treatment.min():g} to {log.treatment.max():g}")]
+    return [*rows, ("treated", f"{named} = {words.shown(repr(log.treated_level))}")]
 
 
 def _arms(r: Results) -> list[dict[str, Any]]:
@@ -73,14 +79,14 @@ def _arms(r: Results) -> list[dict[str, Any]]:
 def assumptions(r: Results) -> list[Part]:
     """Section 7: what is assumed, and what would overturn the result."""
     overturn = [f"The check “{name}” failed." for name in r.failed]
-    overturn += list(r.fit.analysis.caveats)
+    overturn += list(r.fit.analysis.caveats) if r.has_fit else []
     if r.checks is not None:
         s = r.checks.sensitivity
         overturn.append(
             f"A hidden common cause that explains {words.percent(s.robustness_value, 1)} or more of what is "
             "left unexplained of both exposure and outcome."
         )
-    if not r.fit.log.roles.unit:
+    if not r.log.roles.unit:
         overturn.append(
             "Rows that depend on each other, such as several of one user: no unit is declared, so the "
             "interval takes each row for independent."
@@ -102,9 +108,27 @@ def _sentence(clause: str) -> str:
 
 def reproducibility(r: Results) -> list[Part]:
     """Section 8: versions, seed, fingerprint of the data, settings."""
-    fit, settings, recipe = r.fit, r.fit.analysis.settings, r.fit.nuisances.recipe
     chosen = [
-        ("data (sha256, declared columns)", fit.log.fingerprint),
+        ("data (sha256, declared columns)", r.log.fingerprint),
+        *(_settings(r.fit) if r.has_fit else []),
+    ]
+    blocks = [
+        {"block": b.name, "distinct": len(b.values), "width": b.width, "made by": b.made_by}
+        for b in r.log.blocks.values()
+    ]
+    gains = list(r.fit.nuisances.gains) if r.has_fit else []
+    return [
+        parts.facts(chosen),
+        *([parts.table("Nuisance models on held-out users", gains, name="nuisances")] if gains else []),
+        *([parts.table("Representation blocks", blocks, name="blocks")] if blocks else []),
+        parts.facts((name, version(name)) for name in PACKAGES),
+    ]
+
+
+def _settings(fit: Fit) -> list[tuple[str, str]]:
+    """Seed, folds, models of a fit."""
+    settings, recipe = fit.analysis.settings, fit.nuisances.recipe
+    return [
         ("seed", str(fit.seed)),
         ("estimand", fit.estimand),
         ("folds", f"{settings.folds.n_splits}, by {settings.folds.by}"),
@@ -113,16 +137,6 @@ def reproducibility(r: Results) -> list[Part]:
         ("outcome model", _stable(recipe.outcome)),
         ("effect model (EconML)", type(fit.model).__name__),
         ("calibrated propensities", "yes" if recipe.calibrate else "no"),
-    ]
-    blocks = [
-        {"block": b.name, "distinct": len(b.values), "width": b.width, "made by": b.made_by}
-        for b in fit.log.blocks.values()
-    ]
-    return [
-        parts.facts(chosen),
-        parts.table("Nuisance models on held-out users", list(fit.nuisances.gains)),
-        *([parts.table("Representation blocks", blocks)] if blocks else []),
-        parts.facts((name, version(name)) for name in PACKAGES),
     ]
 
 

@@ -33,7 +33,7 @@ def checks(r: Results) -> list[Part]:
         "overlap",
         title="Could either arm have happened? (overlap)",
         description=f"Propensities of the treated upwards, of the control downwards. {by_name.get('overlap', '')}",
-        data=parts.table("Share of each arm", bins),
+        data=parts.table("Share of each arm", bins, name="overlap"),
     )
     out = [parts.text(words.checks_sentence([c.passed for c in found])), parts.verdicts(found), overlap]
     if found.balance:
@@ -51,7 +51,7 @@ def _balance_figure(found: Checks, message: str) -> Part:
         "balance",
         title="Are the arms alike in what the fit did not use? (balance)",
         description=f"Circles before weighting, diamonds after; near 0 is alike. {message}",
-        data=parts.table("Standardised mean differences", list(found.balance)),
+        data=parts.table("Standardised mean differences", list(found.balance), name="balance"),
     )
 
 
@@ -66,7 +66,7 @@ def _placebo_figure(r: Results, found: Checks) -> Part:
         "placebo",
         title="What the same estimator finds where there is nothing (placebo)",
         description=f"{len(values)} effects of a shuffled exposure, which can have none, beside the estimate.",
-        data=parts.table(f"In {q.label}", rows),
+        data=parts.table(f"In {q.label}", rows, name="placebo"),
     )
 
 
@@ -98,5 +98,10 @@ def sensitivity(r: Results) -> list[Part]:
     return [
         *out,
         parts.text(words.benchmark_sentence(q, strongest["left_out"], strongest["bias"], r.fit.effect)),
-        parts.table(f"Benchmarks: what was observed, as if it had been hidden; effects in {q.label}", rows),
+        parts.table(
+            f"Benchmarks: what was observed, as if it had been hidden; effects in {q.label}",
+            rows,
+            name="benchmarks",
+            raw=list(s.benchmarks),
+        ),
     ]

@@ -6,15 +6,13 @@ from typing import Any
 
 from causalrec.estimate import Fit
 from causalrec.estimate.fit import POPULATIONS
-from causalrec.report import forest, parts, plots, words
-from causalrec.report.look import MOST_ROWS
+from causalrec.report import forest, parts, plots, uplift_plots, words
 from causalrec.report.parts import Part
 from causalrec.report.results import Results, records
+from causalrec.report.segment_parts import groups
 from causalrec.report.words import Question
 from causalrec.scores import Estimate
 from causalrec.uplift import UpliftCurve
-
-MOST_MODIFIERS = 12
 
 
 def _clusters(fit: Fit, unit: str | None) -> str | None:
@@ -25,10 +23,17 @@ def _clusters(fit: Fit, unit: str | None) -> str | None:
     return item if unit is None else f"{unit} and {item}"
 
 
+def effect_headline(r: Results) -> str:
+    """What the treatment changed, with its interval."""
+    fit = r.fit
+    clusters = _clusters(fit, r.unit)
+    return words.effect_sentence(r.question, *r.effect, estimand=fit.estimand, clustered_by=clusters)
+
+
 def answer(r: Results) -> dict[str, Any]:
     """Section 1: the decision sentence, the naive answer, the clicks that would have come anyway."""
     q, fit = r.question, r.fit
-    main = words.effect_sentence(q, *r.effect, estimand=fit.estimand, clustered_by=_clusters(fit, r.unit))
+    main = effect_headline(r)
     judged = sum(c.passed is not None for c in r.checks or ())
     caution = words.caution_sentence(r.failed, judged)
     naive = words.naive_sentence(q, (fit.naive.value, fit.naive.ci_lower, fit.naive.ci_upper), r.effect)
@@ -61,11 +66,15 @@ def effect(r: Results) -> list[Part]:
         forest.plot_effect(fit),
         "effect",
         title="The effect beside the naive comparison",
-        description=f"Lines are 95 % intervals. {answer(r)['headline']}",
-        data=parts.table("In outcome per impression", records(fit.to_frame())),
+        description=f"Lines are 95 % intervals. {effect_headline(r)}",
+        data=parts.table("In outcome per impression", records(fit.to_frame()), name="effect"),
     )
     rows = [_effect_row(q, name, e) for name, e in estimates]
-    return [drawn, parts.table(f"In {q.label}, with 95 % intervals", rows), parts.facts(_precision(fit, q))]
+    return [
+        drawn,
+        parts.table(f"In {q.label}, with 95 % intervals", rows, name="effect-in-words"),
+        parts.facts(_precision(fit, q)),
+    ]
 
 
 def _precision(fit: Fit, q: Question) -> list[tuple[str, str]]:
@@ -111,28 +120,7 @@ def for_whom(r: Results) -> list[Part]:
         if r.curve is None
         else _ranking(r, r.curve)
     )
-    modifiers = r.plan.modifiers
-    if not modifiers:
-        return [
-            *out,
-            parts.missing("No group effects: no modifier is declared.", "cr.read_log(…, modifiers=[…])"),
-        ]
-    out.append(parts.heading("Group effects"))
-    out.append(
-        parts.text(
-            f"By each declared modifier ({words.listed(modifiers)}); intervals are pointwise, clustered like the "
-            "effect. Of many groups some stand out by chance: one interval that excludes 0 among many is weak "
-            "evidence."
-        )
-    )
-    out += [_groups(r, m, i) for i, m in enumerate(modifiers[:MOST_MODIFIERS])]
-    if len(modifiers) > MOST_MODIFIERS:
-        out.append(
-            parts.missing(
-                f"{len(modifiers) - MOST_MODIFIERS} more modifiers are left out:", "fit.by(modifier)"
-            )
-        )
-    return out
+    return [*out, *groups(r)]
 
 
 def _ranking(r: Results, curve: UpliftCurve) -> list[Part]:
@@ -150,14 +138,16 @@ def _ranking(r: Results, curve: UpliftCurve) -> list[Part]:
         "uplift",
         title="What treating the best-ranked share brings (Qini curve)",
         description=f"Solid: best-ranked first, with a joint 95 % band. Dashed: as many at random. {verdict}",
-        data=parts.table("Gain in outcome per impression", _points(curve)),
+        data=parts.table("Gain in outcome per impression", _points(curve), name="uplift", raw=_curve(curve)),
     )
     deciles = parts.figure(
         plots.plot_deciles(curve, question=q),
         "deciles",
         title="Effect by tenth of the ranking",
         description="Diamonds: measured on held-out users, with 95 % intervals. Circles: predicted.",
-        data=parts.table("Tenths of the ranking, effects in outcome per impression", records(curve.table)),
+        data=parts.table(
+            "Tenths of the ranking, effects in outcome per impression", records(curve.table), name="deciles"
+        ),
     )
     measures = [
         {
@@ -171,9 +161,39 @@ def _ranking(r: Results, curve: UpliftCurve) -> list[Part]:
         parts.text(verdict),
         parts.text(held_out),
         qini,
-        parts.table("How good the ranking is", measures),
+        parts.table("How good the ranking is", measures, name="ranking", raw=curve._rows()),
         deciles,
+        *_calibration(curve, q),
     ]
+
+
+def _calibration(curve: UpliftCurve, q: Question) -> list[Part]:
+    """Whether predicted effects are of the right size."""
+    found = curve.calibration
+    drawn = parts.figure(
+        uplift_plots.plot_calibration(found, question=q),
+        "calibration",
+        title="Are predicted effects of the right size? (calibration)",
+        description=f"Fifths of the ranking, measured on held-out users. {' '.join(found._notes())}",
+        data=parts.table(
+            "Fifths of the ranking, effects in outcome per impression",
+            records(found.table),
+            name="calibration",
+        ),
+    )
+    lower, upper = found.slope_ci
+    d = words.decimals(lower, upper)
+    slope = (
+        f"{words.number(found.slope, d)} (95 % interval {words.number(lower, d)} to {words.number(upper, d)})"
+    )
+    return [drawn, parts.facts([("calibration slope", f"{slope}; 1 is right, 0 says nothing")])]
+
+
+def _curve(curve: UpliftCurve) -> list[dict[str, float]]:
+    """All points of the Qini curve and of the TOC curve."""
+    names = ("grid", "gain", "gain_lower", "gain_upper", "toc", "toc_lower", "toc_upper")
+    columns = [getattr(curve, name).tolist() for name in names]
+    return [dict(zip(("share_treated", *names[1:]), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _points(curve: UpliftCurve) -> list[dict[str, Any]]:
@@ -189,19 +209,3 @@ def _points(curve: UpliftCurve) -> list[dict[str, Any]]:
         }
         for i in reversed(steps)
     ]
-
-
-def _groups(r: Results, modifier: str, place: int) -> Part:
-    effects, q = r.fit.by(modifier), r.question
-    left_out = len(effects.records) - MOST_ROWS
-    more = f" The {MOST_ROWS} largest of {len(effects.records):,} groups are drawn." if left_out > 0 else ""
-    drawn = (
-        f"{effects.estimand} in each group, in {q.label}, with 95 % intervals; dotted: all impressions.{more}"
-    )
-    return parts.figure(
-        forest.plot_groups(effects, question=q, overall=r.fit.effect),
-        f"groups-{place}",
-        title=f"Effect by {words.shown(modifier)}",
-        description=drawn,
-        data=parts.table("In outcome per impression", list(effects.records)),
-    )

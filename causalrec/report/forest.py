@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple
 
 from causalrec.estimate import Fit, GroupEffects
@@ -14,9 +15,14 @@ from causalrec.report.words import PER_IMPRESSION, Question, shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LONGEST = 64  # of a label, on two lines
+
 
 class Interval(NamedTuple):
-    """One line of a forest plot, in outcome per impression; without a number the line says so."""
+    """One line of a forest plot, in outcome per impression; without a number the line says so.
+
+    ``joint``, a wider interval that holds for several lines at once, is drawn thin.
+    """
 
     label: str
     value: float | None
@@ -25,6 +31,7 @@ class Interval(NamedTuple):
     colour: str = BLUE
     marker: str = "D"
     filled: bool = True
+    joint: tuple[float, float] | None = None
 
 
 def plot_effect(fit: Fit, ax: Axes | None = None) -> Axes:
@@ -49,7 +56,7 @@ def plot_effect(fit: Fit, ax: Axes | None = None) -> Axes:
                 filled=False,
             )
         )
-    return _forest(ax, rows, question_of(fit))
+    return forest(ax, rows, question_of(fit))
 
 
 def plot_groups(
@@ -66,7 +73,7 @@ def plot_groups(
     biggest = sorted(effects.records, key=lambda r: -r["n"])[:MOST_ROWS]
     kept = [r for r in effects.records if r in biggest]
     rows = [Interval(shown(r["group"], 28), r["effect"], r["ci_lower"], r["ci_upper"]) for r in kept]
-    ax = _forest(ax, rows, question)
+    ax = forest(ax, rows, question)
     if overall is not None:
         ax.axvline(overall * question.factor, color=BLUE, lw=1, ls=(0, (2, 2)), zorder=0)
         place = (overall * question.factor, len(rows) - 0.3)
@@ -74,8 +81,8 @@ def plot_groups(
     return ax
 
 
-def _forest(ax: Axes | None, rows: Sequence[Interval], q: Question) -> Axes:
-    """Points with intervals, one a line from top to bottom, their numbers at the right."""
+def forest(ax: Axes | None, rows: Sequence[Interval], q: Question, xlabel: str | None = None) -> Axes:
+    """Points with intervals, one a line from top to bottom, their numbers at the right, in the unit of the question."""
     ax = new_axes(ax, 0.95 + 0.42 * len(rows))
     known = [r for r in rows if r.value is not None]
     decimals = max((q.decimals(r.lower or 0.0, r.upper or 0.0) for r in known), default=1)
@@ -84,6 +91,8 @@ def _forest(ax: Axes | None, rows: Sequence[Interval], q: Question) -> Axes:
         text = "too few rows"
         if row.value is not None and row.lower is not None and row.upper is not None:
             value, low, high = (q.factor * v for v in (row.value, row.lower, row.upper))
+            if row.joint is not None:
+                ax.plot([q.factor * v for v in row.joint], [y, y], color=row.colour, lw=1, zorder=1)
             ax.plot([low, high], [y, y], color=row.colour, lw=2.4, solid_capstyle="butt", zorder=2)
             ax.plot(
                 [value],
@@ -99,7 +108,7 @@ def _forest(ax: Axes | None, rows: Sequence[Interval], q: Question) -> Axes:
             text = f"{number} ({ends[0]} to {ends[1]})"
         ax.text(1.02, y, text, transform=ax.get_yaxis_transform(), va="center", color=INK, fontsize=TEXT)
     ax.set_ylim(-0.7, len(rows) - 0.3)
-    ax.set_yticks(list(range(len(rows))[::-1]), [plain(r.label, 32) for r in rows])
+    ax.set_yticks(list(range(len(rows))[::-1]), [fill(plain(r.label, LONGEST), LONGEST // 2) for r in rows])
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.08)
-    return finish(ax, q.label, "")
+    return finish(ax, q.label if xlabel is None else xlabel, "")

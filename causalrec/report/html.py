@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from causalrec._checks import as_names, check_choice
 from causalrec._display import Displayable
-from causalrec.check import Checks
+from causalrec.check import Checks, GroupSensitivity
 from causalrec.errors import ArgumentError, OutputError
-from causalrec.estimate import Fit
+from causalrec.estimate import ArmsFit, DoseResponse, Fit, GroupEffects, InstrumentFit
 from causalrec.identify import Plan
-from causalrec.report import design, doubts, findings
+from causalrec.report import parts
+from causalrec.report.decision import answer
 from causalrec.report.results import Results
+from causalrec.report.sections import sections_of
+from causalrec.report.svg import picture_file
 from causalrec.report.words import shown
-from causalrec.uplift import UpliftCurve
+from causalrec.uplift import ColdStart, Explanation, ModelChoice, Targeting, UpliftCurve
 
-Result = Plan | Fit | Checks | UpliftCurve
-KINDS: dict[type, str] = {Plan: "plan", Fit: "fit", Checks: "checks", UpliftCurve: "curve"}
-SECTIONS = (
-    ("data", "The data and the design", design.data),
-    ("effect", "The effect against the naive answer", findings.effect),
-    ("for-whom", "For whom?", findings.for_whom),
-    ("checks", "Would it survive a sceptic?", doubts.checks),
-    ("sensitivity", "How strong would a hidden cause have to be?", doubts.sensitivity),
-    ("assumptions", "What is assumed, and what would overturn it", design.assumptions),
-    ("reproducibility", "How to reproduce it", design.reproducibility),
-)
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Main = Fit | ArmsFit | DoseResponse | InstrumentFit
+Result = (
+    Main | Plan | Checks | UpliftCurve | Targeting | Explanation | ColdStart | ModelChoice | GroupSensitivity
+    | GroupEffects
+)  # fmt: skip
+KINDS: dict[type, str] = {
+    Plan: "plan", Fit: "fit", Checks: "checks", UpliftCurve: "curve", Targeting: "targeting",
+    Explanation: "explanation", ColdStart: "cold_start", ModelChoice: "choice", GroupSensitivity: "sensitivity",
+    GroupEffects: "groups", ArmsFit: "arms", DoseResponse: "dose", InstrumentFit: "instrument",
+}  # fmt: skip
+MAIN = ("fit", "arms", "dose", "instrument")
+NEED_A_FIT = ("checks", "curve", "targeting", "explanation", "cold_start", "choice", "sensitivity", "groups")
+FORMATS = ("png", "svg")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,9 +51,57 @@ class Report(Displayable):
     context : dict
         All that the page shows: ``title``, ``answer`` (level, headline, sentences, tested, caveats), ``sections``
         by id (heading, parts) and ``numbers`` (quantity, estimate, ci_lower, ci_upper).
+    figures : dict of name → matplotlib Figure
+        Every figure of the page; ``report.figures["uplift"].savefig(…)``.
     """
 
     context: dict[str, Any] = field(repr=False)
+    figures: dict[str, Figure] = field(repr=False, default_factory=dict)
+    records: dict[str, list[dict[str, Any]]] = field(repr=False, default_factory=dict)
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Every table of the page by name, all rows, numbers unrounded, effects in outcome per impression.
+
+        The table behind a figure has the figure's name, but where it has one of its own, such as ``"fairness"``.
+        """
+        import pandas as pd
+
+        return {name: pd.DataFrame(rows) for name, rows in self.records.items()}
+
+    def save_figures(self, folder: str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+        """Write every figure of the page to a folder, which is made if it is missing.
+
+        Parameters
+        ----------
+        folder : path
+        formats : sequence of {"png", "svg"}
+
+        Returns
+        -------
+        list of Path
+            The files, ``<name>.<format>``; the same bytes for the same results.
+
+        Raises
+        ------
+        ArgumentError
+            A format is unknown.
+        OutputError
+            The folder or a file in it cannot be written.
+        """
+        kinds = [check_choice(kind, "formats", FORMATS) for kind in formats]
+        target = Path(folder)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            return [
+                picture_file(figure, target / f"{name}.{kind}")
+                for name, figure in self.figures.items()
+                for kind in kinds
+            ]
+        except OSError as error:
+            raise OutputError(
+                f"folder is {str(target)!r}, cannot be written to ({error.strerror or error}). Name a folder that is yours."
+            ) from error
 
     def html(self) -> str:
         """The whole page: no script, nothing loaded from elsewhere, the same bytes for the same results."""
@@ -90,16 +149,21 @@ class Report(Displayable):
         return [*answer["sentences"], answer["tested"], *answer["caveats"]]
 
 
-def report(*results: Result | None, title: str | None = None) -> Report:
+def report(*results: Result | None, title: str | None = None, skipped: Iterable[str] = ()) -> Report:
     """Put results on one page that a colleague who was not there can judge.
+
+    With a Targeting the page opens with whom to target and what that is worth, else with the effect.
 
     Parameters
     ----------
-    results : Fit, and in any order and as far as there are: Plan, Checks, UpliftCurve
+    results : Fit, and in any order and as far as there are: Plan, Checks, UpliftCurve, Targeting, Explanation, ColdStart, \
+            ModelChoice, GroupSensitivity, GroupEffects (one a modifier), ArmsFit, DoseResponse, InstrumentFit
         None is passed over, so that a step that was left out can be passed as None. Without a Plan the fit's
-        own is shown.
+        own is shown. An ArmsFit, DoseResponse or InstrumentFit may stand without a Fit.
     title : str
         Heading of the page; by default what was asked.
+    skipped : list of str
+        Steps that were left out, each with its reason, such as ``"Unseen items: 12 distinct texts are too few."``.
 
     Returns
     -------
@@ -108,24 +172,28 @@ def report(*results: Result | None, title: str | None = None) -> Report:
     Raises
     ------
     ArgumentError
-        There is no Fit, something else than these four kinds, two of a kind, or a Plan that is not the fit's.
+        There is nothing to report on, something of another kind, two of a kind, a Plan that is not the fit's, or results
+        about another treatment or outcome.
     """
     found = _sorted_by_kind(results)
-    fit = found.get("fit")
-    if fit is None:
+    main = next((found[kind] for kind in MAIN if kind in found), None)
+    if main is None:
         given = ", ".join(type(r).__name__ for r in results) or "nothing"
         raise ArgumentError(
-            f"report got {given}; it needs the Fit that cr.estimate returns, and may have a Plan, Checks and "
-            "UpliftCurve beside it."
+            f"report got {given}; it needs the Fit that cr.estimate returns (or an ArmsFit, DoseResponse or InstrumentFit), "
+            "and may have a Plan, Checks, UpliftCurve, Targeting and others beside it."
         )
-    plan = found.get("plan", fit.plan)
-    if plan != fit.plan:
+    plan = found.pop("plan", main.plan)
+    if plan != main.plan:
         raise ArgumentError(
             "the Plan is not the one that the Fit was estimated with; pass fit.plan, or leave the plan out."
         )
     if title is not None and (not isinstance(title, str) or not title.strip()):
         raise ArgumentError(f"title is {title!r}; must be text, or None for the question as title.")
-    return Report(_context(Results(fit, plan, found.get("checks"), found.get("curve")), title))
+    _check_beside(main, found)
+    found.pop("fit", None)
+    groups = tuple(found.pop("groups", ()))
+    return _made(Results(main, plan, groups=groups, skipped=as_names(skipped, "skipped"), **found), title)
 
 
 def _sorted_by_kind(results: tuple[Any, ...]) -> dict[str, Any]:
@@ -137,33 +205,84 @@ def _sorted_by_kind(results: tuple[Any, ...]) -> dict[str, Any]:
         if kind is None:
             raise ArgumentError(
                 f"report got a {type(result).__name__}; it shows {', '.join(k.__name__ for k in KINDS)}, "
-                "as cr.identify, cr.estimate, cr.refute and cr.uplift return them."
+                "as the verbs of causalrec return them."
             )
+        if kind == "groups":
+            found.setdefault(kind, []).append(result)
+            continue
         if kind in found:
             raise ArgumentError(
                 f"report got two of the kind {type(result).__name__}; a page is about one analysis. "
                 "Make a report of each."
             )
         found[kind] = result
+    by = [g.by for g in found.get("groups", ())]
+    if len(set(by)) < len(by):
+        raise ArgumentError(
+            f"report got two GroupEffects by one modifier; they are by {by}. Pass one of each."
+        )
     return found
 
 
-def _context(r: Results, title: str | None) -> dict[str, Any]:
+def _check_beside(main: Main, found: dict[str, Any]) -> None:
+    """Raise unless what was passed beside the main result can be about the same question."""
+    if not isinstance(main, Fit):
+        alone = [type(found[kind]).__name__ for kind in NEED_A_FIT if kind in found and kind != "groups"]
+        alone += ["GroupEffects"] if "groups" in found else []
+        if alone:
+            raise ArgumentError(
+                f"report got {', '.join(alone)} without the Fit that they are about; pass the Fit of cr.estimate too."
+            )
+        return
+    asked = (main.log.roles.treatment, main.log.roles.outcome)
+    for kind, fit in (
+        ("targeting", found["targeting"].fit if "targeting" in found else main),
+        ("cold_start", found["cold_start"].fit if "cold_start" in found else main),
+        ("choice", found["choice"].best_fit if "choice" in found else main),
+    ):
+        other = (fit.log.roles.treatment, fit.log.roles.outcome)
+        if other != asked:
+            raise ArgumentError(
+                f"the {type(found[kind]).__name__} is about {other[0][0]!r} → {other[1][0]!r}, the Fit about "
+                f"{asked[0][0]!r} → {asked[1][0]!r}; a page is about one question. Make a report of each."
+            )
+    strangers = [g.by for g in found.get("groups", ()) if g.by not in main.plan.modifiers]
+    if strangers:
+        raise ArgumentError(
+            f"the GroupEffects are by {strangers}, which the Fit does not have as modifiers; it has {list(main.plan.modifiers)}."
+        )
+
+
+def _made(r: Results, title: str | None) -> Report:
     q = r.question
-    asked = f"What {q.doing[:1].lower()}{q.doing[1:]} did to {q.outcome}"
-    return {
+    doing = f"{q.doing[:1].lower()}{q.doing[1:]}"
+    asked = f"What {doing} did to {q.outcome}"
+    if r.is_uplift:
+        asked = f"For whom {doing} works, and whom to target"
+    sections = {
+        name: {"heading": words, "parts": build(r)} for name, words, build, _ in sections_of(r)
+    }  # fmt: skip
+    tables, figures = parts.harvest(sections)
+    context = {
         "title": shown(title or asked, 200),
         "asked": asked,
-        "answer": findings.answer(r),
-        "sections": {name: {"heading": words, "parts": build(r)} for name, words, build in SECTIONS},
+        "answer": answer(r),
+        "sections": sections,
         "numbers": _numbers(r),
     }
+    return Report(context, figures, tables)
 
 
 def _numbers(r: Results) -> list[dict[str, Any]]:
     """The main numbers, unrounded, in outcome per impression."""
     keys = ("quantity", "estimate", "ci_lower", "ci_upper")
-    rows = [{k: e[k] for k in keys} for e in r.fit.to_frame().to_dict("records")]
+    rows = [] if isinstance(r.main, DoseResponse) else [{k: e[k] for k in keys} for e in r.main._rows()]
+    if r.targeting is not None:
+        rows += [
+            {"quantity": f"clicks gained, {p['policy']}", "estimate": p["clicks"], "ci_lower": p["clicks_lower"],
+             "ci_upper": p["clicks_upper"]}
+            for p in r.targeting.table.to_dict("records")
+        ]  # fmt: skip
     rows += [dict(zip(keys, (name, value, *ci), strict=True)) for name, value, ci in r.ranking]
     return rows
 

@@ -60,12 +60,12 @@ def note(
     )
 
 
-def legend(ax: Axes) -> None:
+def legend(ax: Axes, columns: int = 2) -> None:
     """The labels of what is drawn, above the axes."""
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=2,
+        ncols=columns,
         frameon=False,
         fontsize=TEXT,
         borderaxespad=0,

@@ -44,34 +44,64 @@ def heading(words: str) -> Part:
     return {"kind": "heading", "text": shown(words, 120)}
 
 
-def table(caption: str, records: Sequence[Mapping[str, Any]]) -> Part:
+def table(
+    caption: str,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    name: str,
+    raw: Sequence[Mapping[str, Any]] | None = None,
+) -> Part:
     """A table of records that share their keys; beyond 60 rows the rest is counted.
 
-    Values that are strings are shown as they are, numbers as ``_display.fmt`` reads them.
+    Values that are strings are shown as they are, numbers as ``_display.fmt`` reads them. ``Report.tables`` has all rows
+    under `name`: `raw`, the unrounded numbers, where `records` holds them as words.
     """
     columns = list(records[0]) if records else []
     kept = records[:MOST_ROWS]
     return {
         "kind": "table",
+        "name": name,
+        "raw": [dict(r) for r in (records if raw is None else raw)],
         "caption": shown(caption, LONGEST_CELL),
         "columns": [shown(str(c).replace("_", " "), LONGEST_CELL) for c in columns],
-        "numeric": [all(_is_number(r[c]) for r in kept) for c in columns],
+        "numeric": [i > 0 and all(_is_number(r[c]) for r in kept) for i, c in enumerate(columns)],
         "rows": [[_cell(r[c], c) for c in columns] for r in kept],
         "left_out": len(records) - len(kept),
     }
 
 
 def figure(ax: Axes, name: str, *, title: str, description: str, data: Part) -> Part:
-    """A drawn figure as SVG, what it shows in words, and the table of its data."""
+    """A drawn figure as SVG, what it shows in words, and the table of its data; ``Report.figures`` has it under `name`."""
     words = shown(description, LONGEST_TEXT)
     return {
         "kind": "figure",
         "name": name,
+        "drawn": ax.figure,
         "title": title,
         "description": words,
         "svg": to_svg(ax.figure, name, title=title, description=words),
         "table": data,
     }
+
+
+def harvest(sections: Mapping[str, Part]) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
+    """Take the unrounded tables and the drawn figures out of the parts, by name; what is left is plain data.
+
+    Returns
+    -------
+    tables : dict of name → records
+    figures : dict of name → matplotlib Figure
+    """
+    tables: dict[str, list[dict[str, Any]]] = {}
+    figures: dict[str, Any] = {}
+    for section in sections.values():
+        for part in section["parts"]:
+            if part["kind"] == "figure":
+                figures[part["name"]] = part.pop("drawn")
+            found = part["table"] if part["kind"] == "figure" else part
+            if found["kind"] == "table":
+                tables[found["name"]] = found.pop("raw")
+    return tables, figures
 
 
 def verdicts(records: Iterable[Any]) -> Part:

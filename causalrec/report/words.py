@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 CLICK_NAMES = ("click", "clicks", "clicked")
@@ -78,6 +78,16 @@ def question(treatment: str, outcome: str, *, level: Any = 1, binary: bool = Tru
         doing = f"{quoted(treatment)} = {quoted(str(level))}"
     what = "clicks" if binary and outcome.lower() in CLICK_NAMES else quoted(outcome)
     return Question(doing, what, 1000.0, "per 1,000 impressions") if binary else Question(doing, what)
+
+
+def net_value(q: Question) -> Question:
+    """The same question in money: value of the outcome less the cost of recommending, per 1,000 impressions."""
+    return Question(q.doing, "net value", 1000.0, "per 1,000 impressions")
+
+
+def per_recommendation(q: Question) -> Question:
+    """The same question for those who are recommended to: per recommendation instead of per impression."""
+    return replace(q, per=q.per.replace("impression", "recommendation"))
 
 
 def shown(name: object, longest: int = LONGEST_NAME) -> str:

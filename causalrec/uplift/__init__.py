@@ -7,7 +7,6 @@ from causalrec.uplift.curve import UpliftCurve, uplift
 from causalrec.uplift.explain import Explanation, explain
 from causalrec.uplift.fairness import Fairness
 from causalrec.uplift.held_out import HeldOut
-from causalrec.uplift.pictures import plot_cold_start, plot_explanation, plot_targeting
 from causalrec.uplift.targeting import Targeting, target
 
 __all__ = [
@@ -23,9 +22,6 @@ __all__ = [
     "choose_model",
     "cold_start",
     "explain",
-    "plot_cold_start",
-    "plot_explanation",
-    "plot_targeting",
     "target",
     "uplift",
 ]

@@ -16,8 +16,8 @@ import causalrec as cr
 from causalrec import scores
 from causalrec.errors import ArgumentError, EstimationError, IdentificationError, LogError, OverlapError
 from causalrec.estimate.arms import ArmsFit, estimate_arms
-from causalrec.estimate.figures import plot_arms
 from causalrec.estimate.joint import cluster_covariance, holm, max_t
+from causalrec.report import plot_arms
 
 ROLES: dict[str, Any] = {
     "treatment": "mail",
@@ -204,7 +204,7 @@ def test_the_table_and_the_figure_say_the_same(three: tuple[ArmsFit, np.ndarray]
     ax = plot_arms(fit)
     drawn = [line.get_xdata() for line in ax.lines]
     assert [fit.contrasts[1].joint_lower, fit.contrasts[1].joint_upper] in [list(x) for x in drawn]
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
 
 
 @pytest.mark.slow

@@ -12,9 +12,9 @@ import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError, LogError, OverlapError
 from causalrec.estimate.dose import DoseResponse, dose_response
 from causalrec.estimate.dose_models import DoseModels, DoseRidge
-from causalrec.estimate.figures import plot_dose_response
 from causalrec.estimate.several import adjust
 from causalrec.estimate.smooth import choose_width, local_parabola
+from causalrec.report import plot_dose_response
 
 ROLES: dict[str, Any] = {
     "treatment": "dose",

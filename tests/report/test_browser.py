@@ -48,7 +48,7 @@ def test_dom_has_every_heading_and_figure(saved, tmp_path) -> None:
         "What is assumed, and what would overturn it",
         "How to reproduce it",
     ]
-    assert dom.count('<svg viewBox="') == dom.count("</svg>") == 9
+    assert dom.count('<svg viewBox="') == dom.count("</svg>") == 10
 
 
 def test_light_and_dark(saved, tmp_path) -> None:

@@ -67,6 +67,7 @@ def test_every_section_in_order(page) -> None:
         "effect",
         "uplift",
         "deciles",
+        "calibration",
         "groups-0",
         "groups-1",
         "overlap",
@@ -197,7 +198,7 @@ def test_semantic_and_described(page) -> None:
     assert levels[:2] == ["h1", "h2"]
     assert len(reader.all("table")) == len(reader.all("caption")) > 15
     assert all(th.get("scope") in ("col", "row") for th in reader.all("th"))
-    assert len(reader.all("svg")) == len(reader.all("details")) == 9
+    assert len(reader.all("svg")) == len(reader.all("details")) == 10
     assert all(svg["role"] == "img" and svg["aria-labelledby"] for svg in reader.all("svg"))
     ids = [attrs["id"] for _, attrs in reader.found if "id" in attrs]
     assert len(ids) == len(set(ids))

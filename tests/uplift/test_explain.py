@@ -9,9 +9,9 @@ from text_world import fit_on, make_text_world, read_text_world
 
 import causalrec as cr
 from causalrec.errors import ArgumentError, HonestyError
+from causalrec.report import plot_cold_start, plot_explanation
 from causalrec.uplift.cold_start import ColdStart, cold_start
 from causalrec.uplift.explain import Explanation, explain
-from causalrec.uplift.pictures import plot_cold_start, plot_explanation
 from causalrec.uplift.topics import find_text_topics
 
 Halves = tuple[cr.Fit, cr.ImpressionLog]

@@ -12,8 +12,8 @@ import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError, HonestyError
 from causalrec.estimate.fit import Fit
 from causalrec.log import ImpressionLog
+from causalrec.report import plot_targeting
 from causalrec.uplift.bench import bench, holm
-from causalrec.uplift.pictures import plot_targeting
 from causalrec.uplift.policy import Prices
 from causalrec.uplift.policy_value import Contest
 from causalrec.uplift.targeting import Targeting, target

@@ -1,0 +1,19 @@
+"""Whole analyses in one function each: what the command line runs."""
+
+from causalrec.pipeline.effect import Analysis, analyse, findings, in_short
+from causalrec.pipeline.stages import WIDTH, check_writable
+from causalrec.pipeline.whom import Economics, Targeted, target_log, targeted_findings, targeted_in_short
+
+__all__ = [
+    "WIDTH",
+    "Analysis",
+    "Economics",
+    "Targeted",
+    "analyse",
+    "check_writable",
+    "findings",
+    "in_short",
+    "target_log",
+    "targeted_findings",
+    "targeted_in_short",
+]

@@ -1,0 +1,144 @@
+"""Effects of all segments of an analysis at once: every level of every declared modifier, corrected for their number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec import scores
+from causalrec.errors import EstimationError
+from causalrec.estimate import Fit, GroupEffects
+from causalrec.estimate.caveats import units_in_smaller_arm
+from causalrec.estimate.correction import clusters, corrected_group
+from causalrec.estimate.groups import MIN_ROWS, group_labels
+from causalrec.uplift.bench import DRAWS, holm
+from causalrec.uplift.covariance import largest, two_way
+
+Mask = npt.NDArray[np.bool_]
+Found = tuple[dict[str, Any], scores.Estimate | None]
+LEVEL = 0.95
+BINS = 4
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Group effects of several modifiers, with intervals that hold for all of their groups at once.
+
+    Attributes
+    ----------
+    groups : tuple of GroupEffects
+        One a modifier, with pointwise intervals.
+    records : tuple of dict
+        modifier, group, n, n_units, effect, ci_lower, ci_upper (pointwise), joint_lower, joint_upper (max-t over all
+        groups of all modifiers), p_value, p_holm (Holm over all of them); None where a group is too small for an effect.
+    width : float
+        Standard errors of a joint interval to either side.
+    """
+
+    groups: tuple[GroupEffects, ...]
+    records: tuple[dict[str, Any], ...] = field(repr=False)
+    width: float
+
+    @property
+    def known(self) -> list[dict[str, Any]]:
+        """Records of the groups that have an effect."""
+        return [r for r in self.records if r["effect"] is not None]
+
+
+def segments(fit: Fit, modifiers: Sequence[str]) -> Segments:
+    r"""Effects in the groups of these declared modifiers, numbers in quartiles, as ``fit.by`` gives them.
+
+    The joint interval of group g is :math:`\hat\tau_g \pm c\, \hat\sigma_g` with c the 95 % quantile of
+    :math:`\max_g |t_g|`, drawn with the clustered correlations of the groups, which overlap between modifiers.
+    Hothorn, Bretz & Westfall (2008), "Simultaneous inference in general parametric models"; Holm (1979).
+    """
+    found = [_group(fit, name, label, here) for name in modifiers for label, here in _groups(fit, name)]
+    known = [(row, estimate) for row, estimate in found if estimate is not None]
+    width = _width(fit, known)
+    adjusted = iter(holm(np.array([e.p_value for _, e in known], dtype=np.float64)).tolist())
+    records = []
+    for row, e in found:
+        blank: dict[str, Any] = dict.fromkeys(
+            ("effect", "ci_lower", "ci_upper", "joint_lower", "joint_upper", "p_value", "p_holm")
+        )
+        records.append(row | (blank if e is None else _corrected(e, width, next(adjusted))))
+    return Segments(tuple(_by(fit, name, found) for name in modifiers), tuple(records), width)
+
+
+def _groups(fit: Fit, modifier: str) -> list[tuple[str, Mask]]:
+    """(label, (n,) whether a row is of the group) of each group of a modifier."""
+    labels = group_labels(fit.log.frame[modifier], BINS)
+    return [(str(label), (labels == label).to_numpy()) for label in labels.cat.categories]
+
+
+def _group(fit: Fit, modifier: str, label: str, here: Mask) -> Found:
+    """Who they are, and their effect with influence (n,), of the order of the fit; None for too few rows or partners."""
+    analysis = fit.analysis
+    inputs, n = analysis.inputs, len(here)
+    t, units = inputs.t[here], np.unique(inputs.units[here], return_inverse=True)[1]
+    row: dict[str, Any] = {
+        "modifier": modifier,
+        "group": label,
+        "n": int(here.sum()),
+        "n_units": int(units.max(initial=-1)) + 1,
+    }
+    if min((t == 1).sum(), (t == 0).sum()) < MIN_ROWS or row["n_units"] < 2:
+        return row, None
+    if fit.correction.order == 2:
+        try:
+            return row, corrected_group(inputs, fit.correction, here, analysis.settings.estimand)
+        except EstimationError:
+            return row, None
+    items = clusters(inputs, fit.correction)
+    within = None if items is None else np.unique(items[here], return_inverse=True)[1]
+    pair = (analysis.pair[0][here], analysis.pair[1][here])
+    weights = None if inputs.weights is None else inputs.weights[here]
+    e = scores.clustered_ratio(pair, units, within, weights)
+    influence = np.zeros(n)
+    influence[here] = e.influence * (n / here.sum())
+    return row, replace(e, influence=influence)
+
+
+def _width(fit: Fit, known: Sequence[tuple[dict[str, Any], scores.Estimate]]) -> float:
+    """Quantile of the largest |t| over the groups; 0 without groups."""
+    if not known:
+        return 0.0
+    inputs = fit.analysis.inputs
+    influences = np.column_stack([e.influence for _, e in known])
+    items = clusters(inputs, fit.correction)
+    covariance, g = two_way(lambda rows: influences[rows], inputs.units, items)
+    df = max(min(g, units_in_smaller_arm(inputs), *(row["n_units"] for row, _ in known)) - 1, 1)
+    return largest(covariance, df, LEVEL, DRAWS, np.random.default_rng(0))
+
+
+def _corrected(e: scores.Estimate, width: float, p_holm: float) -> dict[str, Any]:
+    """An effect with its own and its joint interval, which is no narrower."""
+    half = width * e.std_error
+    return {
+        "effect": e.value,
+        "ci_lower": e.ci_lower,
+        "ci_upper": e.ci_upper,
+        "joint_lower": min(e.value - half, e.ci_lower),
+        "joint_upper": max(e.value + half, e.ci_upper),
+        "p_value": e.p_value,
+        "p_holm": p_holm,
+    }
+
+
+def _by(fit: Fit, modifier: str, found: Sequence[Found]) -> GroupEffects:
+    """The groups of one modifier as ``fit.by`` gives them."""
+    keys = ("effect", "std_error", "ci_lower", "ci_upper", "p_value")
+    records = []
+    for row, e in found:
+        if row["modifier"] == modifier:
+            values = (
+                dict.fromkeys(keys)
+                if e is None
+                else {k: getattr(e, k) for k in keys[1:]} | {"effect": e.value}
+            )
+            records.append({k: row[k] for k in ("group", "n", "n_units")} | {k: values[k] for k in keys})
+    return GroupEffects(modifier, fit.estimand, tuple(records))
