@@ -95,9 +95,8 @@ class Preconditioner:
                 continue
             c = int(np.flatnonzero(problems.family == f)[0])
             matrix = self._curved(x, problems, start, c) if self.exact else self._flat(x, problems, c)
-            diagonal = np.einsum("ii->i", matrix)
-            diagonal += problems.penalty[:, c] + 1e-6 * diagonal.max()
-            self.factors[int(f)] = cho_factor(matrix, lower=True, check_finite=False)
+            np.einsum("ii->i", matrix)[:] += problems.penalty[:, c]
+            self.factors[int(f)] = _factor(matrix)
 
     @staticmethod
     def _flat(x: Operator, problems: Problems, c: int) -> F64:
@@ -118,6 +117,21 @@ class Preconditioner:
             here = family == f
             out[:, here] = cho_solve(self.factors[int(f)], r[:, here], check_finite=False)
         return out
+
+
+def _factor(matrix: F64) -> tuple[F64, bool]:
+    """Cholesky factor of a matrix that rounding may have left indefinite (all levels of two labels, in float32).
+
+    What is added to the diagonal changes the number of steps of the solver, not its solution.
+    """
+    largest = float(np.einsum("ii->i", matrix).max())
+    for jitter in (1e-6, 1e-4):
+        raised = matrix + jitter * largest * np.eye(len(matrix))
+        try:
+            return cho_factor(raised, lower=True, check_finite=False)
+        except np.linalg.LinAlgError:
+            continue
+    return cho_factor(matrix + 1e-2 * largest * np.eye(len(matrix)), lower=True, check_finite=False)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a step that overflows is seen below, and taken back

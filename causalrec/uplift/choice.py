@@ -169,10 +169,10 @@ def default_models() -> dict[str, Any]:
 
     return {
         "linear DR": LinearDRLearner(),
-        "forest DR": ForestDRLearner(n_estimators=100, min_samples_leaf=50, max_samples=0.3),
+        "forest DR": ForestDRLearner(n_estimators=100, min_samples_leaf=50, max_samples=0.3, n_jobs=1),
         "linear DML": LinearDML(discrete_treatment=True),
         "causal forest": CausalForestDML(
-            n_estimators=100, min_samples_leaf=50, max_samples=0.3, discrete_treatment=True
+            n_estimators=100, min_samples_leaf=50, max_samples=0.3, discrete_treatment=True, n_jobs=1
         ),
         "T-learner": TLearner(),
         "X-learner": XLearner(),

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from causalrec.nuisance.crossfit import PRIOR_SLOPE, platt_scale
 from causalrec.nuisance.design import Design, Part, PrivateColumn
-from causalrec.nuisance.ridge import Problems, solve
+from causalrec.nuisance.ridge import Problems, _factor, solve
 
 F32 = npt.NDArray[np.float32]
 N, D = 500, 12
@@ -165,3 +165,12 @@ def test_platt_scaling_leaves_calibrated_and_constant_predictors_alone() -> None
     flat = platt_scale(np.zeros((100, 1)), np.r_[np.ones(25), np.zeros(75)][:, None], np.ones((100, 1)))
     np.testing.assert_allclose(expit(flat[0]), 0.25, atol=1e-6)
     assert flat[1, 0] == pytest.approx(1)
+
+
+def test_a_gram_that_rounding_left_indefinite_is_factored_all_the_same():
+    rng = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    for least in (-1e-5, -5e-4):
+        matrix = turn @ np.diag([least, 0.0, 1.0, 2.0, 3.0, 1.0]) @ turn.T
+        lower = np.tril(_factor(matrix)[0])
+        assert np.abs(lower @ lower.T - matrix).max() < 0.05
