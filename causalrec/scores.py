@@ -100,7 +100,10 @@ def ess(weights: Floats) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its interval; ``influence`` has one entry a row and mean zero."""
+    """A number with its interval; ``influence`` has one entry a row and mean zero.
+
+    ``bias_bound`` is the bias that the interval and the p-value allow for, beside the standard error.
+    """
 
     value: float
     std_error: float
@@ -109,6 +112,7 @@ class Estimate:
     p_value: float
     n_clusters: int
     influence: Floats
+    bias_bound: float = 0.0
 
 
 def ratio_influence(a: Floats, b: Floats, weights: Floats | None = None) -> tuple[float, Floats]:
@@ -148,11 +152,13 @@ def estimate_of(
     items: Ints | None = None,
     alpha: float = 0.05,
     at_most: int | None = None,
+    bias: float = 0.0,
 ) -> Estimate:
     """An estimate from its influence function, with a t interval on G − 1 degrees of freedom.
 
     Clustered by unit, or by unit and item if `items` is given; `at_most` bounds G, for instance by the number of
-    users in the smaller arm.
+    users in the smaller arm. With a bound on the `bias` the half-length is cv(bias/σ) σ, cv the 1 − α quantile of
+    |N(bias/σ, 1)|, and the p-value the largest under that bound. Armstrong & Kolesár (2018), eq. 18.
     """
     from scipy.stats import t as student
 
@@ -162,7 +168,18 @@ def estimate_of(
     se, df = float(np.sqrt(variance)), max(min(g, at_most or g) - 1, 1)
     half = float(student.ppf(1 - alpha / 2, df)) * se
     p = float(2 * student.sf(abs(value) / se, df)) if se > 0 else float("nan")
-    return Estimate(value, se, value - half, value + half, p, g, influence)
+    if bias > 0 and se > 0:
+        half *= folded_quantile(bias / se, 1 - alpha) / folded_quantile(0.0, 1 - alpha)
+        z, b = abs(value) / se, bias / se
+        p = float(student.sf(z - b, df) + student.cdf(-z - b, df))
+    return Estimate(value, se, value - half, value + half, p, g, influence, bias)
+
+
+def folded_quantile(mean: float, level: float) -> float:
+    """The `level` quantile of |N(mean, 1)|: the root of a non-central χ² quantile with one degree of freedom."""
+    from scipy.stats import ncx2, norm
+
+    return float(np.sqrt(ncx2.ppf(level, 1, mean**2))) if mean > 1e-6 else float(norm.ppf((1 + level) / 2))
 
 
 def clustered_ratio(

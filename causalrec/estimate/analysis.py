@@ -183,10 +183,12 @@ def analyse(
         inputs, fitted, sub, settings.correction, settings.estimand, settings.clip.bound, first, few
     )
     value, influence = first if found.estimate is None else (found.estimate.value, found.estimate.influence)
-    by_unit = scores.estimate_of(value, influence, inputs.units, at_most=few)
+    by_unit = scores.estimate_of(value, influence, inputs.units, at_most=few, bias=found.may_remain)
     items = clusters(inputs, found)
     by_item = (
-        None if items is None else scores.estimate_of(value, influence, inputs.units, items, at_most=few)
+        None
+        if items is None
+        else scores.estimate_of(value, influence, inputs.units, items, at_most=few, bias=found.may_remain)
     )
     effect = by_unit if by_item is None else by_item
     return Analysis(

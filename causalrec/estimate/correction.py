@@ -94,6 +94,9 @@ class PairCorrection:
         What counts as an item: its code, −1 where it was shown once.
     pairs : PairNuisances or None
         The nuisances of pairs of rows.
+    may_remain : float
+        A bias for which the interval allows: what rows of one item (or user) are estimated to share beyond what was taken
+        out, where the rule found that too little or too uncertain to take out as well.
     """
 
     order: int
@@ -106,11 +109,17 @@ class PairCorrection:
     estimate: so.PairEstimate | None
     items: Ints | None
     pairs: PairNuisances | None = None
+    may_remain: float = 0.0
 
     def sentence(self) -> str:
         """The verdict in plain words."""
+        allowed = (
+            f" The interval allows for a bias of up to {self.may_remain:.4f} from what rows of one item (or user) share beyond that."
+            if self.may_remain > 0
+            else ""
+        )
         if self.left is None:
-            return f"First order: {self.reason}"
+            return f"First order: {self.reason}{allowed}"
         words = {
             "same_item": "of the same item",
             "same_user": "of the same user",
@@ -124,7 +133,7 @@ class PairCorrection:
             what = f"Shrinking the regressions on {self._columns()}"
         return (
             f"{what} left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, taken out with pairs of rows "
-            f"{how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()})."
+            f"{how} ({100 * self.share_served:.0f} % of the rows have one{self._narrow()}).{allowed}"
         )
 
     def _columns(self) -> str:
@@ -190,15 +199,20 @@ def correct(
     pairs = PairNuisances(fitted, rows, sub if paired and sub is not None else fitted.fold, clip)
     seen = Seen(inputs, pairs, rows, estimand, plain, se_items)
     chosen, reason = _decide(correction, inputs, seen)
+    overruled = correction.order == 1 or correction.kernels is not None
     if not chosen:
-        return PairCorrection(1, (), reason, plain, None, seen.bounds, seen.served, None, items)
+        remains = 0.0 if overruled or not seen.kernels else seen.may_remain([])
+        return PairCorrection(
+            1, (), reason, plain, None, seen.bounds, seen.served, None, items, may_remain=remains
+        )
     chosen, best = seen.together(chosen)
+    remains = 0.0 if overruled else seen.may_remain(chosen)
     left = estimate_of(
         first[0] - best.value, first[1] - best.influence, inputs.units, se_items, at_most=at_most
     )
     names = tuple("cells" if by_cells and k == "same_item" else k for k in chosen)
     served = seen.served_by(chosen[0])
-    return PairCorrection(2, names, reason, plain, left, seen.bounds, served, best, items, pairs)
+    return PairCorrection(2, names, reason, plain, left, seen.bounds, served, best, items, pairs, remains)
 
 
 def _decide(correction: Correction, inputs: Inputs, seen: Seen) -> tuple[list[str], str]:

@@ -103,8 +103,10 @@ def basis_columns(parts: Sequence[Part], rows: Index | None = None) -> F32:
 def most_axes(rows: Rows, sets: Ints, across: bool) -> int:
     """Axes that a basis may have: one for ten of the rows among which a row finds its partners."""
     used = rows.w > 0
+    if not used.any():
+        return 0
     counts = np.bincount(np.zeros_like(sets[used]) if across else sets[used])
-    return int(counts[counts > 0].min(initial=0)) // ROWS_AN_AXIS if used.any() else 0
+    return int(counts[counts > 0].min()) // ROWS_AN_AXIS
 
 
 def make_kernel(name: str, rows: Rows, pairs: PairNuisances) -> Kernel | None:

@@ -146,6 +146,19 @@ class Seen:
         visible = of_t * self._weight(name) > least and of_r > 0
         return visible and self.bound(name, beyond) >= WORTH * self.added(name)
 
+    def may_remain(self, taken: list[str]) -> float:
+        """A bias that cannot be ruled out after these kernels: what rows of one item (or user) are estimated to share beyond them.
+
+        Zero once pairs of one item are taken, and where there are no kernels to tell.
+        """
+        found = [0.0]
+        beyond = "basis" if "basis" in taken else None
+        for name in self.usable():
+            shared = name == "same_item" or (name == "same_user" and "same_item" not in taken)
+            if name not in taken and "same_item" not in taken and shared:
+                found.append(self.bound(name, beyond))
+        return max(found)
+
     def too_little(self) -> str:
         """Why the estimate stays of first order though there are pairs."""
         worst = max(self.usable(), key=self.bound)

@@ -11,7 +11,7 @@ import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Settings, fit_on
 from causalrec.estimate.fit import _inputs
-from causalrec.estimate.partners import repeated_items
+from causalrec.estimate.partners import make_kernel, most_axes, repeated_items
 from causalrec.kernels import Rows
 from causalrec.nuisance.paired import PairNuisances
 
@@ -199,6 +199,8 @@ def test_the_basis_takes_out_what_shrinking_left_and_needs_no_repetition():
         second.append(found.effect - EFFECT)
     assert found.correction.kernels == ("basis",)
     assert "alike in text:title" in found.summary()
+    kernel = make_kernel("basis", found.correction.pairs.rows, found.correction.pairs)
+    assert kernel.z.shape == (5000, 1 + 60)
     assert np.mean(first) > 0.002
     assert abs(np.mean(second)) < np.mean(first) + 0.002
 
@@ -214,3 +216,12 @@ def test_a_fit_by_the_basis_has_groups_another_estimand_and_a_share_anyway():
 def test_a_basis_without_a_wide_block_is_an_error():
     with pytest.raises(EstimationError, match="no block is wide"):
         fitted(read(table(1, n=800)), correction=cr.Correction(kernels=("basis",)))
+
+
+def test_axes_are_counted_where_partners_are():
+    sets, some = np.repeat([0, 1], [300, 700]), np.ones(1000)
+    rows = Rows(some, some, some, np.arange(1000), None)
+    assert most_axes(rows, sets, across=True) == 100
+    assert most_axes(rows, sets, across=False) == 30
+    half = Rows(some, some, np.where(sets == 0, 0.0, 1.0), np.arange(1000), None)
+    assert most_axes(half, sets, across=False) == 70
