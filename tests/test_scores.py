@@ -217,3 +217,29 @@ def test_splitting_the_rows_of_a_user_changes_nothing(seed: int) -> None:
     parts = scores.clustered_ratio((a[split], b[split]), units[split])
     assert parts.value == pytest.approx(whole.value, rel=1e-9)
     assert parts.std_error == pytest.approx(whole.std_error, rel=1e-9)
+
+
+def test_an_interval_that_allows_for_bias_covers_the_worst_of_it_and_shrinks_to_the_plain_one() -> None:
+    assert scores.folded_quantile(0.0, 0.95) == pytest.approx(1.959964, abs=1e-5)
+    assert scores.folded_quantile(5.0, 0.95) == pytest.approx(5 + 1.644854, abs=1e-4)  # one tail only
+    rng = np.random.default_rng(0)
+    drawn = np.abs(1.0 + rng.standard_normal(400_000))
+    assert scores.folded_quantile(1.0, 0.95) == pytest.approx(np.quantile(drawn, 0.95), abs=0.01)
+    influence, units = rng.standard_normal(2_000), np.arange(2_000)
+    influence -= influence.mean()
+    plain = scores.estimate_of(0.1, influence, units)
+    some = [scores.estimate_of(0.1, influence, units, bias=b) for b in (0.0, 1e-9, 0.01, 0.05)]
+    assert some[0] == plain
+    assert some[1].ci_upper == pytest.approx(plain.ci_upper, abs=1e-6)
+    assert [e.std_error for e in some] == [plain.std_error] * 4
+    assert np.all(np.diff([e.ci_upper for e in some]) >= 0)
+    assert np.all(np.diff([e.p_value for e in some]) >= -1e-12)
+
+
+@given(st.floats(0.0, 3.0), st.floats(-0.2, 0.2))
+@settings(max_examples=30, deadline=None)
+def test_the_p_value_under_bias_agrees_with_the_interval(bias: float, value: float) -> None:
+    influence = np.tile([1.0, -1.0], 1_000)
+    e = scores.estimate_of(value, influence, np.arange(2_000), bias=bias * 0.0223)
+    if abs(e.p_value - 0.05) > 0.002:
+        assert (e.p_value < 0.05) == (not e.ci_lower <= 0 <= e.ci_upper)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from causalrec import _values
+from causalrec import _treatment, _values
 from causalrec.errors import LogError
 
 
@@ -23,7 +23,7 @@ from causalrec.errors import LogError
     ],
 )
 def test_the_treated_level(levels: list, treated: object, expected: object) -> None:
-    level = _values.treated_level(pd.Series(levels * 2, name="t"), treated)
+    level = _treatment.treated_level(pd.Series(levels * 2, name="t"), treated)
     assert level == expected
     assert isinstance(level, str) == isinstance(expected, str)
 

@@ -225,3 +225,24 @@ def test_axes_are_counted_where_partners_are():
     assert most_axes(rows, sets, across=False) == 30
     half = Rows(some, some, np.where(sets == 0, 0.0, 1.0), np.arange(1000), None)
     assert most_axes(half, sets, across=False) == 70
+
+
+def test_what_the_rule_leaves_in_place_widens_the_interval():
+    widened = 0
+    for seed in range(8):
+        found = fitted(read(table(seed, n=2000, items=500, hidden=0.35)))
+        c = found.correction
+        assert found.analysis.effect.bias_bound == c.may_remain
+        if c.order == 1 and c.may_remain > 0:
+            widened += 1
+            assert found.ci_upper - found.ci_lower > c.first_order.ci_upper - c.first_order.ci_lower
+            assert "allows for a bias" in found.summary()
+        if "same_item" in c.kernels:
+            assert c.may_remain == 0
+    assert widened > 0
+
+
+def test_an_order_that_was_asked_for_is_not_widened():
+    found = fitted(read(table(0, n=2000, items=500, hidden=0.35)), correction=cr.Correction(order=1))
+    assert found.correction.may_remain == 0
+    assert (found.ci_lower, found.ci_upper) == (found.first_order.ci_lower, found.first_order.ci_upper)
