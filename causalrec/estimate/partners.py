@@ -23,8 +23,9 @@ Index = npt.NDArray[np.intp]
 MIN_TEXTS = 30
 """Distinct texts from which on a text counts as an item where none is declared."""
 MOST_CELLS = 2_000
-MOST_BASIS_ROWS = 200_000
-"""A basis is kept as one column an axis and row; beyond this it would take too much memory for what shrinking leaves there."""
+MOST_BASIS_ROWS = 25_000
+"""What shrinking leaves falls faster than the standard error: from here on it is too little for nuisances of pairs of folds, which
+cost two to three times those of single folds, and for a basis that is kept as one column an axis and row."""
 ROWS_AN_AXIS = 10
 """A basis has at most one axis for so many rows."""
 
