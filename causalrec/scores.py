@@ -165,7 +165,7 @@ def estimate_of(
     variance, g = (
         cluster_variance(influence, units) if items is None else two_way_variance(influence, units, items)
     )
-    se, df = float(np.sqrt(variance)), max(min(g, at_most or g) - 1, 1)
+    se, df = float(np.sqrt(variance)), max((g if at_most is None else min(g, at_most)) - 1, 1)
     half = float(student.ppf(1 - alpha / 2, df)) * se
     p = float(2 * student.sf(abs(value) / se, df)) if se > 0 else float("nan")
     if bias > 0 and se > 0:

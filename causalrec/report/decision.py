@@ -54,7 +54,7 @@ def everyone_of(t: Targeting) -> str:
 def decision_sentence(t: Targeting) -> str:
     """Whom to target, or that nobody should be singled out."""
     if t.recommended is None:
-        return f"Nobody should be singled out. {t.sentence}"
+        return f"No group is shown to be worth singling out. {t.sentence}"
     unsaid = f"Recommend by the {t.recommended} rule."
     return t.sentence.replace(unsaid, f"Recommend by {RULES.get(t.recommended, t.recommended)}.")
 

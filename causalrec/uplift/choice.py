@@ -66,9 +66,7 @@ class ModelChoice(Displayable):
     def _notes(self) -> list[str]:
         found = {r["model"]: r for r in self.records}
         if self.best == CONSTANT:
-            said = (
-                "No model beats one effect for everyone on held-out users; do not target by these modifiers."
-            )
+            said = "No model is shown to beat one effect for everyone on held-out users."
         else:
             said = f"{self.best} beats one effect for everyone: its loss is lower by at least {found[self.best]['joint_lower']:.3g} (one-sided 95 %)."
         notes = [
@@ -77,7 +75,8 @@ class ModelChoice(Displayable):
         ]
         if not self.apart:
             notes.append(
-                "The nuisances of training users were trained by held-out users too, which flatters S-, T- and X-learners; ridge nuisances avoid it."
+                "What a model was trained on has met held-out users too: scores corrected by pairs of rows hold partners from every fold, and nuisances other than ridge "
+                "may have been trained by them, which flatters S-, T- and X-learners. A ranking is judged apart by uplift(fit, test)."
             )
         return notes
 
@@ -152,6 +151,7 @@ def choose_model(
     shares = np.eye(len(named))[0]
     if stack and len(named) > 1:
         cate[STACK], shares = _stacked(data, np.column_stack(list(cate.values())))
+    apart = apart and data.own_scores is None  # pair-corrected scores have met the rows of every fold
     records = _compare(data, cate, alpha, rng)
     for k, record in enumerate(records):
         record["share_in_stack"] = float(shares[k]) if stack and k < len(shares) else float("nan")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from causalrec.errors import ArgumentError
+from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate import Fit
 from causalrec.log import ImpressionLog
 from causalrec.uplift.policy_tree import Box, Features, Node, holds, read_tree, words
@@ -55,6 +55,11 @@ class TreePolicy:
         out = np.full(len(log), np.nan)
         for box, value in self.effects.items():
             out[holds(box, log.frame)] = value
+        if np.isnan(out).any():
+            raise EstimationError(
+                f"{int(np.isnan(out).sum()):,} rows have a level of a modifier that the rule has not seen, so that it says nothing of them; "
+                "leave these rows out, or learn the rule on a log that has them."
+            )
         return out
 
 

@@ -19,7 +19,7 @@ ALPHA = 0.05
 SIMPLE = {
     "none": "recommending to no one",
     "all": "recommending to everyone",
-    "random": "recommending to as many at random",
+    "random": "recommending to as many as the budget allows, at random",
     "today": "today's policy",
 }
 
@@ -71,13 +71,16 @@ class Contest:
     def difference(self, policy: str, rival: str, alpha: float = ALPHA) -> Estimate:
         """Net value of one policy less that of another, paired by row.
 
-        Against random serving, both serve the share that the policy serves on these rows, π̄, so that a rule gains
-        nothing by overspending: E[(π − π̄) value · ψ], with the scores (π − π̄) value · (ψ − mean ψ) as π̄ is estimated.
+        Against random serving, a rule that serves less than the budget is held against all that the budget allows:
+        E[π − budget] times net ψ. A rule that overspends on these rows is held against random serving of its own share π̄, so
+        that it gains nothing by it: E[(π − π̄) value · ψ], with the scores (π − π̄) value · (ψ − mean ψ) as π̄ is estimated.
         """
         if rival != "random":
             return self.bench.mean(self.net(policy) - self.net(rival), alpha=alpha)
         served, psi = self.probability(policy), self.bench.psi
         share, effect = (np.average(v, weights=self.bench.held.weights) for v in (served, psi))
+        if self.budget is not None and share < self.budget:
+            return self.bench.mean(self.net(policy) - self.net(rival), alpha=alpha)
         return self.bench.mean((served - share) * self.prices.value * (psi - effect), alpha=alpha)
 
     def table(self) -> pd.DataFrame:

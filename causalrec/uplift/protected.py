@@ -69,13 +69,13 @@ class Groups:
         groups.codes(log, "training")
         return groups
 
-    def codes(self, log: ImpressionLog, which: str) -> Ints:
-        """(n,) index into ``names``.
+    def codes(self, log: ImpressionLog, which: str, least: int = MIN_USERS) -> Ints:
+        """(n,) index into ``names``; each group has at least so many users.
 
         Raises
         ------
         EstimationError
-            A group is new, or has fewer than 30 users here.
+            A group is new, or has too few users here.
         """
         labels = _labels(log.frame, self.columns)
         new = sorted(set(labels.tolist()) - set(self.names))
@@ -86,9 +86,9 @@ class Groups:
         codes = np.searchsorted(np.array(self.names), labels).astype(np.int64)
         for k, name in enumerate(self.names):
             users = len(np.unique(log.units[codes == k]))
-            if users < MIN_USERS:
+            if users < least:
                 raise EstimationError(
-                    f"the protected group {name!r} has {users} users in the {which} log, must have >= {MIN_USERS}; "
+                    f"the protected group {name!r} has {users} users in the {which} log, must have >= {least}; "
                     "nothing reliable can be said of so few: merge it with another group, or use a longer log."
                 )
         return codes

@@ -27,7 +27,7 @@ from causalrec.uplift.policy import (
 )
 from causalrec.uplift.policy_tree import holds, words
 from causalrec.uplift.policy_value import Contest
-from causalrec.uplift.protected import Groups
+from causalrec.uplift.protected import MIN_USERS, Groups
 from causalrec.uplift.thresholds import check_limits, check_prices, fair_cut, free_cut, served_by
 
 F64 = npt.NDArray[np.float64]
@@ -99,7 +99,7 @@ class Targeting(Displayable):
                 f"policy is None and no rule is recommended; name one of {list(self.policies)}."
             )
         predictor, cut = self.policies[check_choice(name, "policy", list(self.policies))]
-        codes = _codes(self.groups if len(cut.above) > 1 else None, log, "new")
+        codes = _codes(self.groups if len(cut.above) > 1 else None, log, "new", least=0)
         return cut.served(self.prices.net(predictor.effect(self.fit, log)), codes)
 
     def _title(self) -> str:
@@ -232,8 +232,8 @@ def target(
     )
 
 
-def _codes(groups: Groups | None, log: ImpressionLog, which: str) -> Ints:
-    return np.zeros(len(log), dtype=np.int64) if groups is None else groups.codes(log, which)
+def _codes(groups: Groups | None, log: ImpressionLog, which: str, least: int = MIN_USERS) -> Ints:
+    return np.zeros(len(log), dtype=np.int64) if groups is None else groups.codes(log, which, least)
 
 
 def _tree_in_words(
