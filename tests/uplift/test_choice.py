@@ -70,7 +70,7 @@ def test_where_effects_do_not_vary_the_constant_wins() -> None:
     chosen = [choose_model(fit_of(0.0, 0.0, 1000, seed), FLEXIBLE).best for seed in range(12)]
     assert chosen.count("constant") >= 11
     choice = choose_model(fit_of(0.0, 0.0, 1000, 3), FLEXIBLE)
-    assert "No model beats one effect for everyone" in choice.summary()
+    assert "No model is shown to beat one effect for everyone" in choice.summary()
     assert isinstance(choice.best_fit.model, ConstantEffect)
     assert np.ptp(choice.best_fit.cate(choice.best_fit.log)) == 0
 
