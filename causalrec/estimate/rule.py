@@ -11,7 +11,7 @@ from causalrec import second_order as so
 from causalrec.estimate.partners import make_kernel
 from causalrec.kernels import TINY, ClusterKernel, Kernel, Rows, serve_both
 from causalrec.nuisance.paired import PairNuisances
-from causalrec.scores import Estimate, estimate_of
+from causalrec.scores import Estimate, estimate_of, folded_quantile
 
 if TYPE_CHECKING:
     from causalrec.estimate.analysis import Inputs
@@ -34,7 +34,8 @@ def chosen_by_rule(seen: Seen) -> list[str]:
 
     Pairs of one item take out all that an item has, pairs by the basis what the blocks' columns say of it, for less. Where
     pairs of one item are dear, or not called for, the basis is looked at too, and pairs of one item are
-    taken only for what their rows share beyond it.
+    taken only for what their rows share beyond it. Last, pairs of one item are taken after all where their interval is
+    shorter than one that allows for what they would have taken out.
     """
     worth = [k for k in seen.usable() if seen.worth(k)]
     dear = "same_item" in worth and seen.added("same_item") > DEAR * seen.plain.std_error
@@ -45,6 +46,8 @@ def chosen_by_rule(seen: Seen) -> list[str]:
                 worth.remove("same_item")
             if "same_item" not in worth and seen.worth("basis"):
                 worth.insert(0, "basis")
+    if "same_item" not in worth and "same_item" in seen.usable() and seen.shorter_by_item(worth):
+        worth = ["same_item", *(k for k in worth if k == "same_user")]
     return worth
 
 
@@ -145,6 +148,14 @@ class Seen:
         least = (MIN_ALIKE if beyond is None else ALIKE_BEYOND) * self.totals[name].left_t[1]
         visible = of_t * self._weight(name) > least and of_r > 0
         return visible and self.bound(name, beyond) >= WORTH * self.added(name)
+
+    def shorter_by_item(self, taken: list[str]) -> bool:
+        """Whether pairs of one item give a shorter interval than these kernels with an allowance for what may remain."""
+        se = self.plain.std_error
+        now = max((self.added(k) for k in taken), default=0.0)
+        now, by_item = float(np.hypot(se, now)), float(np.hypot(se, self.added("same_item")))
+        allowed = folded_quantile(self.may_remain(taken) / now, 0.95) * now
+        return folded_quantile(0.0, 0.95) * by_item < allowed
 
     def may_remain(self, taken: list[str]) -> float:
         """A bias that cannot be ruled out after these kernels: what rows of one item (or user) are estimated to share beyond them.

@@ -107,7 +107,9 @@ def test_nobody_is_singled_out_where_no_rule_wins(whom: Whom) -> None:
     t = cr.target(trained, test, random_state=0)
     assert t.recommended is None
     page = report(trained, t)
-    assert answer(page)["headline"].startswith("No group is shown to be worth singling out. No rule is recommended")
+    assert answer(page)["headline"].startswith(
+        "No group is shown to be worth singling out. No rule is recommended"
+    )
     row = t.table.set_index("policy").loc["all"]
     assert decided(t) == (not row["clicks_lower"] <= 0 <= row["clicks_upper"])
     assert answer(page)["level"] == ("clear" if decided(t) else "unclear")
