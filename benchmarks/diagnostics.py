@@ -36,7 +36,8 @@ Row = dict[str, float]
 
 def negative(fit: Any, seed: int) -> Row:
     """Whether each control, and either after Holm, says that something was left out."""
-    from causalrec.check.negative import effect_on, holm
+    from causalrec.check.negative import effect_on
+    from causalrec.joint import holm
 
     found = {name: effect_on(fit, name) for name in fit.log.roles.negative_controls}
     p_values = np.array([e.p_value for e in found.values()])

@@ -12,7 +12,7 @@ ROOMS = (
     {"errors"},
     {"_checks", "_display", "_treatment", "_values", "blocks", "units", "table"},
     {"log", "reading"},
-    {"scores", "kernels"},
+    {"scores", "kernels", "joint"},
     {"second_order"},
     {"datasets"},
     {"represent"},

@@ -19,6 +19,7 @@ from causalrec.check.refuters import CheckRecord
 from causalrec.errors import EstimationError
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import analyse
+from causalrec.joint import holm
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -43,16 +44,6 @@ def negative_controls(fit: Fit) -> tuple[CheckRecord, ...]:
     if future is not None:
         records.append(_future_record(future, float(adjusted[-1]), fit.analysis.correction.kernels))
     return (*records, *refused)
-
-
-def holm(p_values: F64) -> F64:
-    """Adjusted p-values, (m,): max over smaller or equal ones of (m − rank) p. Holm (1979)."""
-    adjusted = np.empty(len(p_values))
-    running = 0.0
-    for rank, j in enumerate(np.argsort(p_values)):
-        running = max(running, min(1.0, float(p_values[j]) * (len(p_values) - rank)))
-        adjusted[j] = running
-    return adjusted
 
 
 def effect_on(fit: Fit, name: str) -> scores.Estimate | CheckRecord:

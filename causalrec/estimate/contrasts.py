@@ -12,8 +12,8 @@ import numpy.typing as npt
 from causalrec import scores
 from causalrec.errors import LogError
 from causalrec.estimate.arm_overlap import ArmOverlap
-from causalrec.estimate.joint import cluster_covariance, holm, max_t
 from causalrec.estimate.several import Adjusted
+from causalrec.joint import DRAWS, covariance_of, holm, largest
 
 F64 = npt.NDArray[np.float64]
 LEVEL = 0.95
@@ -95,9 +95,9 @@ def _family(
         value, influence = scores.ratio_influence(psi[:, j] - psi[:, k], np.ones(len(psi)), adjusted.weights)
         few = min(overlap[j].n_units, overlap[k].n_units)
         found.append(scores.estimate_of(value, influence, units, items, at_most=few))
-    covariance = cluster_covariance(np.column_stack([f.influence for f in found]), units, items)
+    covariance, _ = covariance_of(np.column_stack([f.influence for f in found]), units, items)
     df = max(min(*(f.n_clusters for f in found), *(o.n_units for o in overlap)) - 1, 1)
-    half = float(np.quantile(max_t(covariance, df, rng), LEVEL))
+    half = largest(covariance, df, LEVEL, DRAWS, rng)
     corrected = holm(np.array([f.p_value for f in found]))
     return tuple(
         Contrast(

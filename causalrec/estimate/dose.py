@@ -14,9 +14,9 @@ from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable, fmt
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.dose_curve import Curve, by_kernel, by_level
-from causalrec.estimate.joint import cluster_covariance, max_t
 from causalrec.estimate.several import Adjusted, adjust, back_door_nodes, check_call, check_options
 from causalrec.identify import Plan
+from causalrec.joint import DRAWS, covariance_of, largest, max_t
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip, Folds
 from causalrec.nuisance.parallel import one_blas_thread
@@ -259,9 +259,9 @@ def _result(
         raise EstimationError(
             "the outcome does not vary near a dose of the grid; use a coarser grid or a longer log."
         )
-    covariance = cluster_covariance(curve.influence, units, items)
+    covariance, _ = covariance_of(curve.influence, units, items)
     df = max(min(*(p.n_clusters for p in points), int(curve.n_units.min())) - 1, 1)
-    half = float(np.quantile(max_t(covariance, df, rng), LEVEL)) * se
+    half = largest(covariance, df, LEVEL, DRAWS, rng) * se
     return DoseResponse(
         log, plan, curve.grid, curve.effect, se,
         np.array([p.ci_lower for p in points]), np.array([p.ci_upper for p in points]),
@@ -276,8 +276,8 @@ def _p_constant(effect: F64, covariance: F64, df: int, rng: np.random.Generator)
     centred = np.eye(len(effect)) - 1 / len(effect)
     around = centred @ covariance @ centred
     sd = np.sqrt(np.maximum(np.diag(around), 0))
-    statistic = float(np.max(np.abs(centred @ effect) / np.where(sd > 0, sd, np.inf)))
-    draws = max_t(around, df, rng)
+    statistic = float(np.max(np.abs(centred @ effect) / np.where(sd > 1e-12 * sd.max(), sd, np.inf)))
+    draws = max_t(around, df, DRAWS, rng)
     return float((1 + (draws >= statistic).sum()) / (1 + len(draws)))
 
 

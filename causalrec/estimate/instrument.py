@@ -14,10 +14,10 @@ from causalrec._display import Displayable, fmt
 from causalrec.errors import EstimationError, OverlapError
 from causalrec.estimate.arm_overlap import measure_arm, why_no_overlap
 from causalrec.estimate.encouragement import anderson_rubin, encouragement, nodes_between
-from causalrec.estimate.joint import cluster_covariance
 from causalrec.estimate.modifiers import ModifierRecipe
 from causalrec.estimate.several import Adjusted, adjust, check_call, check_options
 from causalrec.identify import Plan
+from causalrec.joint import covariance_of
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances
 
@@ -116,7 +116,7 @@ class InstrumentFit(Displayable):
         bread = np.linalg.pinv((basis * (w * on_t)[:, None]).T @ basis)
         beta = bread @ (basis.T @ (w * on_y))
         influence = basis * (w * (on_y - on_t * (basis @ beta)))[:, None] @ bread.T * len(w)
-        return beta, cluster_covariance(influence, self.adjusted.units, self.adjusted.items)
+        return beta, covariance_of(influence, self.adjusted.units, self.adjusted.items)[0]
 
     def _title(self) -> str:
         what = f"{self.log.roles.treatment[0]} → {self.log.roles.outcome[0]}"
@@ -282,7 +282,8 @@ def _wald(
     late = scores.clustered_ratio((on_y, on_t), units, items, w, at_most=few)
     influences = np.column_stack([itt_y.influence, itt_t.influence])
     df = max(min(late.n_clusters, few) - 1, 1)
-    interval = anderson_rubin(itt_y.value, itt_t.value, cluster_covariance(influences, units, items), df)
+    covariance, _ = covariance_of(influences, units, items)
+    interval = anderson_rubin(itt_y.value, itt_t.value, covariance, df)
     naive = scores.clustered_ratio(
         scores.difference_in_means(log.treatment, log.outcome, log.weights), units, items, log.weights
     )

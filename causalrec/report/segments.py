@@ -15,8 +15,7 @@ from causalrec.estimate import Fit, GroupEffects
 from causalrec.estimate.caveats import units_in_smaller_arm
 from causalrec.estimate.correction import clusters, corrected_group
 from causalrec.estimate.groups import MIN_ROWS, group_labels
-from causalrec.uplift.bench import DRAWS, holm
-from causalrec.uplift.covariance import largest, two_way
+from causalrec.joint import DRAWS, covariance_of, holm, largest
 
 Mask = npt.NDArray[np.bool_]
 Found = tuple[dict[str, Any], scores.Estimate | None]
@@ -110,7 +109,7 @@ def _width(fit: Fit, known: Sequence[tuple[dict[str, Any], scores.Estimate]]) ->
     inputs = fit.analysis.inputs
     influences = np.column_stack([e.influence for _, e in known])
     items = clusters(inputs, fit.correction)
-    covariance, g = two_way(lambda rows: influences[rows], inputs.units, items)
+    covariance, g = covariance_of(influences, inputs.units, items)
     df = max(min(g, units_in_smaller_arm(inputs), *(row["n_units"] for row, _ in known)) - 1, 1)
     return largest(covariance, df, LEVEL, DRAWS, np.random.default_rng(0))
 

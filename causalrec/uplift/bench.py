@@ -10,14 +10,13 @@ import numpy.typing as npt
 from causalrec import scores
 from causalrec.errors import ArgumentError
 from causalrec.estimate import Fit
+from causalrec.joint import DRAWS, covariance_of, largest, wald
 from causalrec.log import ImpressionLog
-from causalrec.uplift import covariance
 from causalrec.uplift.held_out import HeldOut, held_out
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
-DRAWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +42,7 @@ class GroupMeans:
         if len(self.values) < 2:
             return float("nan"), float("nan")
         contrast = np.eye(len(self.values))[1:] - np.eye(len(self.values))[:1]
-        statistic, _, p = covariance.wald(
+        statistic, _, p = wald(
             contrast @ self.values, contrast @ self.covariance @ contrast.T, self.n_clusters
         )
         return statistic, p
@@ -51,7 +50,7 @@ class GroupMeans:
     def joint(self, alpha: float = 0.05) -> tuple[F64, F64]:
         """(lower, upper), (K,) each: intervals that cover all K means at once with probability 1 − α (max-t)."""
         df = max(self.n_clusters - 1, 1)
-        c = covariance.largest(self.covariance, df, 1 - alpha, DRAWS, np.random.default_rng(0))
+        c = largest(self.covariance, df, 1 - alpha, DRAWS, np.random.default_rng(0))
         half = c * np.sqrt(np.diag(self.covariance))
         return self.values - half, self.values + half
 
@@ -118,7 +117,7 @@ class Bench:
         if not found:
             return GroupMeans(np.zeros(0), np.zeros((0, 0)), 0, ())
         influences = np.column_stack([e.influence for e in found])
-        joint, g = covariance.two_way(lambda rows: influences[rows], h.units, h.items)
+        joint, g = covariance_of(influences, h.units, h.items)
         return GroupMeans(np.array([e.value for e in found]), joint, min(g, h.n_clusters), tuple(found))
 
 
@@ -147,13 +146,3 @@ def training_scores(fit: Fit) -> F64:
     inputs, nuisances = fit.analysis.inputs, fit.nuisances
     e = fit.analysis.settings.clip.apply(nuisances.propensity)
     return scores.aipw_ate(inputs.t, inputs.y, e, nuisances.outcome_0, nuisances.outcome_1)[0]
-
-
-def holm(p: F64) -> F64:
-    """Holm's adjusted p-values (K,), in the order given; NaN stays NaN and counts for no test. Holm (1979)."""
-    out = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    out[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return out

@@ -12,8 +12,8 @@ import pandas as pd
 from causalrec import scores
 from causalrec._checks import check_scalar
 from causalrec._display import Displayable
+from causalrec.joint import Index, two_way, wald
 from causalrec.uplift import ranking
-from causalrec.uplift.covariance import Index, two_way, wald
 from causalrec.uplift.held_out import HeldOut
 
 F64 = npt.NDArray[np.float64]

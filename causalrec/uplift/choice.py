@@ -18,11 +18,10 @@ from causalrec.estimate.bridge import Predictions, fit_econml, without_fold
 from causalrec.estimate.caveats import units_in_smaller_arm
 from causalrec.estimate.correction import clusters
 from causalrec.estimate.metalearners import ConstantEffect, Stack, TLearner, XLearner
-from causalrec.uplift.covariance import Index, largest, two_way
+from causalrec.joint import DRAWS, Index, largest, two_way
 
 F64 = npt.NDArray[np.float64]
 CONSTANT, STACK = "constant", "stack"
-DRAWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)

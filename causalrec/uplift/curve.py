@@ -13,10 +13,10 @@ from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError
 from causalrec.estimate import Fit
+from causalrec.joint import largest
 from causalrec.log import ImpressionLog
 from causalrec.uplift import ranking
 from causalrec.uplift.calibration import Calibration, calibrate, group_table
-from causalrec.uplift.covariance import largest
 from causalrec.uplift.held_out import HeldOut, held_out
 from causalrec.uplift.held_out import held_out_scores as held_out_scores
 

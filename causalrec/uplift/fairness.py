@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from causalrec._display import Displayable
 from causalrec.errors import EstimationError
-from causalrec.uplift.bench import Bench, holm
+from causalrec.joint import holm
+from causalrec.uplift.bench import Bench
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

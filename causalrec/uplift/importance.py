@@ -8,8 +8,9 @@ import pandas as pd
 
 from causalrec import scores
 from causalrec.estimate import Fit
+from causalrec.joint import holm
 from causalrec.log import ImpressionLog
-from causalrec.uplift.bench import Bench, holm
+from causalrec.uplift.bench import Bench
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

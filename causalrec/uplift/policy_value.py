@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalrec.joint import DRAWS, covariance_of, holm, largest
 from causalrec.scores import Estimate
-from causalrec.uplift.bench import DRAWS, Bench, holm
-from causalrec.uplift.covariance import largest, two_way
+from causalrec.uplift.bench import Bench
 from causalrec.uplift.policy import Prices
 
 F64 = npt.NDArray[np.float64]
@@ -127,7 +127,7 @@ class Contest:
         found = {policy: self.difference(policy, rival) for policy in self.served}
         influences = np.column_stack([e.influence for e in found.values()])
         held = self.bench.held
-        joint, g = two_way(lambda rows: influences[rows], held.units, held.items)
+        joint, g = covariance_of(influences, held.units, held.items)
         df = max(min(g, *(e.n_clusters for e in found.values())) - 1, 1)
         c = largest(joint, df, 1 - ALPHA, DRAWS, np.random.default_rng(0))
         return {policy: (e.value, c * e.std_error) for policy, e in found.items()}

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalrec.uplift.covariance import Index, two_way
+from causalrec.joint import Index, two_way
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -8,8 +8,9 @@ import pytest
 from scipy.special import expit
 
 import causalrec as cr
-from causalrec.check.negative import FUTURE, future_exposure, holm, negative_controls, next_impressions
+from causalrec.check.negative import FUTURE, future_exposure, negative_controls, next_impressions
 from causalrec.estimate.correction import Correction
+from causalrec.joint import holm
 
 
 def test_holm_by_hand() -> None:

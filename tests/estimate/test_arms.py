@@ -16,7 +16,7 @@ import causalrec as cr
 from causalrec import scores
 from causalrec.errors import ArgumentError, EstimationError, IdentificationError, LogError, OverlapError
 from causalrec.estimate.arms import ArmsFit, estimate_arms
-from causalrec.estimate.joint import cluster_covariance, holm, max_t
+from causalrec.joint import DRAWS, covariance_of, holm, max_t
 from causalrec.report import plot_arms
 
 ROLES: dict[str, Any] = {
@@ -285,20 +285,20 @@ def test_holm_is_the_step_down_procedure() -> None:
 
 @pytest.mark.parametrize(("copies", "df"), [(1, 7), (1, 500), (4, 30)])
 def test_the_joint_quantile_of_one_estimate_is_that_of_t(copies: int, df: int) -> None:
-    draws = max_t(np.full((copies, copies), 2.0), df, np.random.default_rng(0))
+    draws = max_t(np.full((copies, copies), 2.0), df, DRAWS, np.random.default_rng(0))
     assert np.quantile(draws, 0.95) == pytest.approx(student.ppf(0.975, df), rel=0.03)
 
 
 def test_the_joint_quantile_of_independent_estimates_is_sidaks() -> None:
-    draws = max_t(np.diag([1.0, 4.0, 9.0, 0.0]), 10_000, np.random.default_rng(0))
+    draws = max_t(np.diag([1.0, 4.0, 9.0, 0.0]), 10_000, DRAWS, np.random.default_rng(0))
     assert np.quantile(draws, 0.95) == pytest.approx(student.ppf((1 + 0.95 ** (1 / 3)) / 2, 10_000), rel=0.02)
-    assert max_t(np.zeros((2, 2)), 5, np.random.default_rng(0)).max() == 0
+    assert max_t(np.zeros((2, 2)), 5, DRAWS, np.random.default_rng(0)).max() == 0
 
 
 def test_the_covariance_agrees_with_the_variances() -> None:
     rng = np.random.default_rng(0)
     phi, units, items = rng.standard_normal((300, 3)), rng.integers(0, 40, 300), rng.integers(0, 30, 300)
-    one, both = cluster_covariance(phi, units), cluster_covariance(phi, units, items)
+    one, both = covariance_of(phi, units)[0], covariance_of(phi, units, items)[0]
     for j in range(3):
         assert one[j, j] == pytest.approx(scores.cluster_variance(phi[:, j], units)[0])
     assert np.linalg.eigvalsh(both).min() >= 0

@@ -235,7 +235,7 @@ def test_max_t_covers_all_groups_at_once() -> None:
     rng = np.random.default_rng(0)
     psi_units = np.arange(400)
     groups = np.arange(400) % 8
-    from causalrec.uplift.covariance import largest, two_way
+    from causalrec.joint import largest, two_way
 
     for _ in range(200):
         psi = rng.standard_normal(400)

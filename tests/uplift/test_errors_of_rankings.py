@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from scipy.stats import t as student
 
+from causalrec import joint as covariance
 from causalrec import scores
-from causalrec.uplift import covariance, ranking
+from causalrec.uplift import ranking
 
 F64 = npt.NDArray[np.float64]
 TENTHS = np.linspace(0.1, 1, 10)

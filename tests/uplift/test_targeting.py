@@ -11,9 +11,10 @@ from small_logs import ROLES, make_world
 import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError, HonestyError
 from causalrec.estimate.fit import Fit
+from causalrec.joint import holm
 from causalrec.log import ImpressionLog
 from causalrec.report import plot_targeting
-from causalrec.uplift.bench import bench, holm
+from causalrec.uplift.bench import bench
 from causalrec.uplift.policy import Prices
 from causalrec.uplift.policy_value import Contest
 from causalrec.uplift.targeting import Targeting, target

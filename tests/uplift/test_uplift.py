@@ -12,10 +12,10 @@ from scipy.stats import binom, norm
 from small_logs import ROLES, make_world
 
 import causalrec as cr
+from causalrec import joint as covariance_of
 from causalrec.errors import ArgumentError, EstimationError, HonestyError
 from causalrec.estimate.fit import Fit
 from causalrec.log import ImpressionLog
-from causalrec.uplift import covariance as covariance_of
 from causalrec.uplift import ranking
 
 F64 = npt.NDArray[np.float64]

@@ -1,4 +1,7 @@
-"""Covariance of several means at once, with rows dependent within users (and items), in memory that does not grow with rows × means."""
+"""Several means at once: their covariance by clusters, joint intervals, tests, and p-values corrected for their number.
+
+Memory does not grow with rows × means.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ Index = npt.NDArray[np.intp]
 Influence = Callable[[Index], F64]
 """From row numbers (m,) to their influence on q means, (m, q)."""
 BLOCK = 1 << 15
+DRAWS = 20_000
+"""Draws for a joint interval, where nothing else is asked for."""
 
 
 def clustered(influence: Influence, codes: Ints) -> tuple[F64, int]:
@@ -62,27 +67,43 @@ def two_way(
     return joint, min(g, g_item)
 
 
-def root(covariance: F64) -> F64:
-    """(q, q) L with L L' = covariance; directions of (rounded) negative variance are dropped."""
+def covariance_of(influences: F64, units: Ints, items: Ints | None = None) -> tuple[F64, int]:
+    """``two_way`` of influence functions that are there already, (n, q)."""
+    return two_way(lambda rows: influences[rows], units, items)
+
+
+def max_t(covariance: F64, df: int, draws: int, rng: np.random.Generator, two_sided: bool = True) -> F64:
+    """(draws,) the largest |t| (or t) over means with this covariance; means without variance are left out.
+
+    Draws of the multiplier bootstrap with normal multipliers, which given the data are N(0, covariance), studentised by a χ²
+    of `df` degrees of freedom. Chernozhukov, Chetverikov & Kato (2013).
+    """
+    sd = np.sqrt(np.diag(covariance))
+    used = sd > 1e-12 * max(float(sd.max(initial=0.0)), 1e-300)
+    if not used.any():
+        return np.zeros(draws)
     values, axes = np.linalg.eigh(covariance)
-    return np.asarray(axes * np.sqrt(np.maximum(values, 0.0)), dtype=np.float64)
+    root = axes * np.sqrt(np.maximum(values, 0.0))
+    z = rng.standard_normal((draws, len(sd))) @ root.T
+    t = z[:, used] / sd[used] / np.sqrt(rng.chisquare(max(df, 1), draws) / max(df, 1))[:, None]
+    return np.asarray((np.abs(t) if two_sided else t).max(axis=1), dtype=np.float64)
 
 
 def largest(
     covariance: F64, df: int, level: float, draws: int, rng: np.random.Generator, two_sided: bool = True
 ) -> float:
-    """Quantile of the largest |t| (or t) over means with this covariance: the width of a joint band in standard errors.
+    """Quantile of ``max_t``: the width of a joint band in standard errors."""
+    return float(np.quantile(max_t(covariance, df, draws, rng, two_sided), level))
 
-    Draws of the multiplier bootstrap with normal multipliers, which given the data are N(0, covariance), studentised by a χ²
-    of `df` degrees of freedom.
-    """
-    sd = np.sqrt(np.diag(covariance))
-    used = sd > 1e-12 * max(float(sd.max(initial=0.0)), 1e-300)
-    if not used.any():
-        return 0.0
-    z = rng.standard_normal((draws, len(sd))) @ root(covariance).T
-    t = z[:, used] / sd[used] / np.sqrt(rng.chisquare(df, draws) / df)[:, None]
-    return float(np.quantile((np.abs(t) if two_sided else t).max(axis=1), level))
+
+def holm(p: F64) -> F64:
+    """(m,) p-values corrected by Holm's (1979) step-down procedure; a NaN stays one and counts for no test."""
+    out = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    steps = np.arange(len(order), 0, -1) * p[order]
+    out[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return out
 
 
 def wald(values: F64, covariance: F64, n_clusters: int) -> tuple[float, int, float]:
