@@ -38,6 +38,8 @@ _HOME = {
     "DoseResponse": "estimate",
     "estimate_instrument": "estimate",
     "InstrumentFit": "estimate",
+    "segments": "estimate",
+    "Segments": "estimate",
     "SLearner": "estimate",
     "TLearner": "estimate",
     "XLearner": "estimate",

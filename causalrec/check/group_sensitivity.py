@@ -17,8 +17,8 @@ from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Analysis
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.correction import clusters, corrected_group
-from causalrec.estimate.groups import MIN_ROWS, group_labels
+from causalrec.estimate.correction import clusters
+from causalrec.estimate.groups import group_effect, group_labels
 from causalrec.nuisance import refit_nuisances
 
 F64 = npt.NDArray[np.float64]
@@ -130,20 +130,13 @@ def _everyone(a: Analysis) -> _Group:
 
 
 def _group(a: Analysis, by: str, label: str, here: Mask) -> _Group:
-    """A group with its effect, None where an arm has fewer than MIN_ROWS rows or pairs say nothing."""
+    """A group with its effect, None where ``fit.by`` gives none."""
     t, items = a.inputs.t[here], clusters(a.inputs, a.correction)
     units = np.unique(a.inputs.units[here], return_inverse=True)[1]
     within = None if items is None else np.unique(items[here], return_inverse=True)[1]
     group = _Group(by, label, here, units, within, None, None)
-    if min((t == 1).sum(), (t == 0).sum()) < MIN_ROWS or int(units.max()) < 1:
-        return group
-    if a.correction.order == 1:
-        w = None if a.inputs.weights is None else a.inputs.weights[here]
-        value, influence = scores.ratio_influence(a.pair[0][here], a.pair[1][here], w)
-        return replace(group, start=scores.estimate_of(value, influence, units, within))
-    try:
-        of_all = corrected_group(a.inputs, a.correction, here, a.settings.estimand)
-    except EstimationError:
+    of_all = group_effect(a, here)
+    if of_all is None:
         return group
     influence = of_all.influence[here] * here.mean()  # of a mean over the group instead of over all rows
     few = min(len(np.unique(units[t == arm])) for arm in (0, 1))

@@ -9,6 +9,7 @@ from causalrec.estimate.fit import Fit, estimate
 from causalrec.estimate.groups import GroupEffects
 from causalrec.estimate.instrument import InstrumentFit, estimate_instrument
 from causalrec.estimate.metalearners import SLearner, TLearner, XLearner
+from causalrec.estimate.segments import Segments, segments
 from causalrec.estimate.ti import instrument_like, project_propensity
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "OmittedVariable",
     "PairCorrection",
     "SLearner",
+    "Segments",
     "SimilarTexts",
     "TLearner",
     "XLearner",
@@ -34,4 +36,5 @@ __all__ = [
     "estimate_instrument",
     "instrument_like",
     "project_propensity",
+    "segments",
 ]

@@ -88,27 +88,31 @@ def _bin_label(k: int, bins: list[pd.Interval]) -> str:
 
 def _record(label: str, rows: pd.Series, analysis: Analysis) -> dict[str, Any]:
     here: npt.NDArray[np.bool_] = rows.to_numpy()
-    inputs = analysis.inputs
-    t, units = inputs.t[here], np.unique(inputs.units[here], return_inverse=True)[1]
-    out: dict[str, Any] = {"group": label, "n": int(here.sum()), "n_units": int(units.max(initial=-1)) + 1}
+    units = len(np.unique(analysis.inputs.units[here]))
+    out: dict[str, Any] = {"group": label, "n": int(here.sum()), "n_units": units}
     keys = ("effect", "std_error", "ci_lower", "ci_upper", "p_value")
-    used = np.ones(len(t), dtype=bool) if inputs.weights is None else inputs.weights[here] > 0
-    if min((used & (t == 1)).sum(), (used & (t == 0)).sum()) < MIN_ROWS or out["n_units"] < 2:
-        return out | dict.fromkeys(keys)
-    try:
-        e = _effect(analysis, here, units)
-    except EstimationError:
+    e = group_effect(analysis, here)
+    if e is None:
         return out | dict.fromkeys(keys)
     return out | dict(zip(keys, (e.value, e.std_error, e.ci_lower, e.ci_upper, e.p_value), strict=True))
 
 
-def _effect(analysis: Analysis, here: npt.NDArray[np.bool_], units: npt.NDArray[np.int64]) -> scores.Estimate:
-    """Of the order of the fit: by pairs inside the group, or the group's mean score."""
+def group_effect(analysis: Analysis, here: npt.NDArray[np.bool_]) -> scores.Estimate | None:
+    """The effect in a group with influence (n,), of the order of the fit: by pairs inside the group, or the group's mean score.
+
+    None where an arm has fewer than 50 rows of positive weight, or pairs say nothing. Degrees of freedom rest on the users in
+    the group's smaller arm.
+    """
     inputs, found = analysis.inputs, analysis.correction
+    w = np.where(here, 1.0 if inputs.weights is None else inputs.weights, 0.0)
+    arms = [(w > 0) & (inputs.t == arm) for arm in (0, 1)]
+    few = min(len(np.unique(inputs.units[arm])) for arm in arms)
+    if min(int(arm.sum()) for arm in arms) < MIN_ROWS or few < 2:
+        return None
     if found.order == 2:
-        return corrected_group(inputs, found, here, analysis.settings.estimand)
-    a, b = analysis.pair
-    weights = None if inputs.weights is None else inputs.weights[here]
-    items = clusters(inputs, found)
-    within = None if items is None else np.unique(items[here], return_inverse=True)[1]
-    return scores.clustered_ratio((a[here], b[here]), units, within, weights)
+        try:
+            return corrected_group(inputs, found, here, analysis.settings.estimand)
+        except EstimationError:
+            return None
+    value, influence = scores.ratio_influence(*analysis.pair, w)
+    return scores.estimate_of(value, influence, inputs.units, clusters(inputs, found), at_most=few)

@@ -12,7 +12,6 @@ from causalrec.report.plots import (
     plot_uplift,
 )
 from causalrec.report.results import question_of
-from causalrec.report.segments import Segments, segments
 from causalrec.report.uplift_plots import (
     plot_breakdown,
     plot_calibration,
@@ -27,7 +26,6 @@ from causalrec.report.words import Question
 __all__ = [
     "Question",
     "Report",
-    "Segments",
     "plot_arms",
     "plot_balance",
     "plot_breakdown",
@@ -48,5 +46,4 @@ __all__ = [
     "plot_uplift",
     "question_of",
     "report",
-    "segments",
 ]

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from causalrec.check import Checks, GroupSensitivity
 from causalrec.errors import ArgumentError
 from causalrec.estimate import ArmsFit, DoseResponse, Fit, GroupEffects, InstrumentFit
+from causalrec.estimate.segments import Segments, segments
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
-from causalrec.report.segments import Segments, segments
 from causalrec.report.words import Question, question, quoted
 from causalrec.uplift import ColdStart, Explanation, ModelChoice, Targeting, UpliftCurve
 

@@ -17,7 +17,8 @@ from small_logs import ROLES, make_world
 import causalrec as cr
 from causalrec import scores
 from causalrec.errors import ArgumentError, OutputError
-from causalrec.report import Report, report, segments
+from causalrec.estimate.segments import segments
+from causalrec.report import Report, report
 from causalrec.report.decision import decided, decision_sentence, worth_sentences
 from causalrec.report.results import question_of
 

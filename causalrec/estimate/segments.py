@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from causalrec import scores
-from causalrec.errors import EstimationError
-from causalrec.estimate import Fit, GroupEffects
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.correction import clusters, corrected_group
-from causalrec.estimate.groups import MIN_ROWS, group_labels
+from causalrec.estimate.correction import clusters
+from causalrec.estimate.fit import Fit
+from causalrec.estimate.groups import GroupEffects, group_effect, group_labels
 from causalrec.joint import DRAWS, covariance_of, holm, largest
 
 Mask = npt.NDArray[np.bool_]
@@ -75,31 +74,10 @@ def _groups(fit: Fit, modifier: str) -> list[tuple[str, Mask]]:
 
 
 def _group(fit: Fit, modifier: str, label: str, here: Mask) -> Found:
-    """Who they are, and their effect with influence (n,), of the order of the fit; None for too few rows or partners."""
-    analysis = fit.analysis
-    inputs, n = analysis.inputs, len(here)
-    t, units = inputs.t[here], np.unique(inputs.units[here], return_inverse=True)[1]
-    row: dict[str, Any] = {
-        "modifier": modifier,
-        "group": label,
-        "n": int(here.sum()),
-        "n_units": int(units.max(initial=-1)) + 1,
-    }
-    if min((t == 1).sum(), (t == 0).sum()) < MIN_ROWS or row["n_units"] < 2:
-        return row, None
-    if fit.correction.order == 2:
-        try:
-            return row, corrected_group(inputs, fit.correction, here, analysis.settings.estimand)
-        except EstimationError:
-            return row, None
-    items = clusters(inputs, fit.correction)
-    within = None if items is None else np.unique(items[here], return_inverse=True)[1]
-    pair = (analysis.pair[0][here], analysis.pair[1][here])
-    weights = None if inputs.weights is None else inputs.weights[here]
-    e = scores.clustered_ratio(pair, units, within, weights)
-    influence = np.zeros(n)
-    influence[here] = e.influence * (n / here.sum())
-    return row, replace(e, influence=influence)
+    """Who they are, and their effect with influence (n,), or None."""
+    units = len(np.unique(fit.analysis.inputs.units[here]))
+    row: dict[str, Any] = {"modifier": modifier, "group": label, "n": int(here.sum()), "n_units": units}
+    return row, group_effect(fit.analysis, here)
 
 
 def _width(fit: Fit, known: Sequence[tuple[dict[str, Any], scores.Estimate]]) -> float:
@@ -110,7 +88,7 @@ def _width(fit: Fit, known: Sequence[tuple[dict[str, Any], scores.Estimate]]) ->
     influences = np.column_stack([e.influence for _, e in known])
     items = clusters(inputs, fit.correction)
     covariance, g = covariance_of(influences, inputs.units, items)
-    df = max(min(g, units_in_smaller_arm(inputs), *(row["n_units"] for row, _ in known)) - 1, 1)
+    df = max(min(g, units_in_smaller_arm(inputs), *(e.n_clusters for _, e in known)) - 1, 1)
     return largest(covariance, df, LEVEL, DRAWS, np.random.default_rng(0))
 
 
