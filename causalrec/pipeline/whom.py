@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from causalrec import __version__
 from causalrec.check import group_sensitivity
 from causalrec.check import refute as refute_fit
@@ -47,7 +50,7 @@ class Economics:
     min_share: float | None = None
     max_gap: float | None = None
 
-    def check(self, log: Any) -> None:
+    def check(self, log: Any, seed: int = 0) -> None:
         """Raise now what ``cr.target`` would raise after everything else was computed.
 
         Raises
@@ -55,12 +58,13 @@ class Economics:
         ArgumentError
             A price or a limit out of its bounds, or a protected column that is not declared.
         EstimationError
-            A protected group with fewer than 30 users.
+            A protected group with fewer than 30 users in either half of the split that `seed` draws.
         """
         check_prices(self.value, self.cost)
         check_limits(self.budget, self.protected or None, self.min_share, self.max_gap)
         if self.protected:
-            Groups.learn(log, self.protected)
+            train, test = log.split(test_size=TEST_SIZE, random_state=seed)
+            Groups.learn(train, self.protected).codes(test, "test")
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def target_log(
     """
     check_writable(output)
     clock, goals = Clock(say), economics or Economics()
-    goals.check(log)
+    goals.check(log, seed)
     skipped: list[str] = [] if refute else ["Checks that refit were not run: they were not asked for."]
     with listening(say) as heard:
         log, fit, checks = _effect(log, refute, seed, clock)
@@ -180,6 +184,7 @@ def _whom(
 ) -> dict[str, Any]:
     """Everything that is learnt on one half of the users and judged on the other."""
     train, test = log.split(test_size=TEST_SIZE, random_state=seed)
+    test = _known_levels(train, test, plan.modifiers, skipped)
     with clock("which model of the effect? (held-out loss)"):
         trained = estimate(train, plan, random_state=seed)
         choice = choose_model(trained, random_state=seed)
@@ -202,6 +207,24 @@ def _whom(
         "explanation": explanation,
         "cold_start": unseen,
     }
+
+
+def _known_levels(train: Any, test: Any, modifiers: tuple[str, ...], skipped: list[str]) -> Any:
+    """The test log without rows whose label of a modifier no training user has, of which nothing was learnt."""
+    kept = np.ones(len(test), dtype=bool)
+    for name in modifiers:
+        column = train.frame[name]
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column):
+            continue
+        labels = test.frame[name].astype(str)
+        new = ~labels.isin(set(column.astype(str))).to_numpy()
+        if new.any():
+            shown = ", ".join(sorted(set(labels[new]))[:5])
+            skipped.append(
+                f"{int(new.sum()):,} held-out rows were left out of every judgement: no training user has their level of {name!r} ({shown})."
+            )
+            kept &= ~new
+    return test if kept.all() else test.take(kept)
 
 
 def _group_bounds(fit: Any, clock: Clock, skipped: list[str]) -> Any:
