@@ -24,6 +24,8 @@ from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances
 F64 = npt.NDArray[np.float64]
 MIN_F = 10.0
 """First-stage F below which the effect is refused: Staiger & Stock (1997)."""
+STRONG_F = 104.7
+"""First-stage F from which on ratio ± 1.96 standard errors has its 5 %: Lee, McCrary, Moreira & Porter (2022), *American Economic Review* 112."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,14 +74,20 @@ class InstrumentFit(Displayable):
         return self.late.value
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 %: Anderson–Rubin's below a first-stage F of 104.7, the delta method's from there on."""
+        strong = self.first_stage_f >= STRONG_F
+        return (self.late.ci_lower, self.late.ci_upper) if strong else self.anderson_rubin
+
+    @property
     def ci_lower(self) -> float:
-        """Lower end of the 95 % delta-method interval."""
-        return self.late.ci_lower
+        """Lower end of ``interval``."""
+        return self.interval[0]
 
     @property
     def ci_upper(self) -> float:
-        """Upper end of the 95 % delta-method interval."""
-        return self.late.ci_upper
+        """Upper end of ``interval``."""
+        return self.interval[1]
 
     def cate(self, log: ImpressionLog) -> F64:
         """(n,) effect in compliers given the modifiers, by the line that fits it best; see ``cate_interval``."""
@@ -122,7 +130,7 @@ class InstrumentFit(Displayable):
         what = f"{self.log.roles.treatment[0]} → {self.log.roles.outcome[0]}"
         return (
             f"LATE of {what}, by the instrument {self.instrument}: {self.late.value:+.4f} "
-            f"[{self.late.ci_lower:+.4f}, {self.late.ci_upper:+.4f}], 95 %; first-stage F {self.first_stage_f:,.1f}"
+            f"[{self.ci_lower:+.4f}, {self.ci_upper:+.4f}], 95 %; first-stage F {self.first_stage_f:,.1f}"
         )
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -160,7 +168,7 @@ class InstrumentFit(Displayable):
         return [
             f"Population: compliers, {100 * share:.1f} % of the impressions ({self.instrument!r} {way} {t!r}); nothing is said of those who are "
             f"always or never treated. {len(self.log):,} impressions, {self.log.n_units:,} units.",
-            f"First-stage F {fmt(self.first_stage_f)} (refused below {MIN_F:g}); the Anderson–Rubin interval holds whatever F is.",
+            f"First-stage F {fmt(self.first_stage_f)} (refused below {MIN_F:g}); the Anderson–Rubin interval holds whatever F is, and is the headline's below {STRONG_F:g}.",
             f"Untested: {self.instrument!r} is as good as drawn at random given {_listed(self.adjusted)}",
             f"Untested: exclusion: {self.instrument!r} acts on {self.log.roles.outcome[0]!r} through {t!r} only",
             f"Untested: monotonicity: {self.instrument!r} moves {t!r} in one direction for everybody",

@@ -71,6 +71,11 @@ def worth_sentences(t: Targeting, q: Question) -> list[str]:
     unit = "net value (after costs)" if priced else q.outcome
     joint = "holds for all rules at once (95 %)" if t.recommended else "is one of 95 %"
     sentences = [f"Gains are in {unit}; the interval in brackets {joint}."]
+    if t.recommended and len(t.policies) > 1:
+        sentences[0] += (
+            f" Those that follow are for this rule alone, which was chosen among {len(t.policies)} on the same held-out users: "
+            "read them as a little too hopeful."
+        )
     if share <= 0:
         return sentences
     by = f"by {RULES.get(policy, policy)}" if t.recommended else f"to {SIMPLE[policy]}"
@@ -138,9 +143,8 @@ def _headline(r: Results) -> tuple[str, str]:
     if isinstance(main, DoseResponse):
         return _slope(main, q)
     assert isinstance(main, InstrumentFit)
-    late = main.late
-    clear = not late.ci_lower <= 0 <= late.ci_upper
-    found = said(q, (late.value, late.ci_lower, late.ci_upper))
+    clear = not main.ci_lower <= 0 <= main.ci_upper
+    found = said(q, (main.effect, main.ci_lower, main.ci_upper))
     return (
         "clear" if clear else "unclear",
         f"In those whom {words.quoted(main.instrument)} moves, the treatment changed the outcome by {found}.",

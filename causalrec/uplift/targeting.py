@@ -14,7 +14,7 @@ from causalrec._checks import as_generator, check_choice, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError
 from causalrec.estimate import Fit
-from causalrec.log import ImpressionLog
+from causalrec.log import MIN_ARM, ImpressionLog
 from causalrec.uplift.bench import bench, training_scores
 from causalrec.uplift.fairness import Fairness, fairness_of
 from causalrec.uplift.policy import (
@@ -253,12 +253,11 @@ def _tree_in_words(
             "n": int(here.sum()),
             "n_units": len(np.unique(test.units[here > 0])),
         }
-        if row["n_units"] < 2:
-            rows.append(row | dict.fromkeys(("effect", "ci_lower", "ci_upper", "share_served")))
-            continue
-        e, share = judged.mean(here * judged.psi, here), judged.mean(here * contest.served["tree"], here)
-        rows.append(
-            row
-            | {"effect": e.value, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper, "share_served": share.value}
-        )
+        share = judged.mean(contest.served["tree"] * here, here).value if row["n"] else 0.0
+        arms = [int((test.treatment[here > 0] == arm).sum()) for arm in (0, 1)]
+        effect: dict[str, float | None] = dict.fromkeys(("effect", "ci_lower", "ci_upper"))
+        if row["n_units"] >= 2 and min(arms) >= MIN_ARM:
+            e = judged.mean(here * judged.psi, here)
+            effect = {"effect": e.value, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper}
+        rows.append(row | effect | {"share_served": share})
     return rule_in_words(policy, contest.prices, cut), pd.DataFrame(rows)
