@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("text", "minilm", "polars", "notebook")
+EXTRAS = ("text", "minilm", "polars", "finetune", "onnx", "notebook")
 GROUPS = ("dev",)
 TORCH = "torch==2.13.0"  # later ones bring gigabytes of GPU packages
 EDITABLE = "editables"  # what hatchling needs for `pip install --no-build-isolation -e .`

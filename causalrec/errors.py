@@ -61,5 +61,9 @@ class SavedError(CausalRecError, OSError):
     """A saved result is not there, damaged, of another version, not trusted, or was saved without what is asked of it."""
 
 
+class TrainingError(CausalRecError, RuntimeError):
+    """Training cannot go on; the message says where it stopped and what is kept."""
+
+
 class CausalRecWarning(UserWarning):
     """Something that a careful reader of the result has to know."""

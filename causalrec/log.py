@@ -185,6 +185,14 @@ class ImpressionLog(Displayable):
         return total
 
     @cached_property
+    def unit_hashes(self) -> npt.NDArray[np.uint64]:
+        """Sorted hashes of the units' labels, (G,); of what the rows say where no unit is declared."""
+        if not self.roles.unit:
+            return np.unique(self.row_hash)
+        labels = pd.Series(pd.unique(pd.Series(self.unit_labels).astype(str)))
+        return np.unique(pd.util.hash_pandas_object(labels, index=False).to_numpy(dtype=np.uint64))
+
+    @cached_property
     def unit_order(self) -> Ints:
         """Unit codes in an order given by their rows only, clicks and exposure first (see ``units``)."""
         return content_order(self.units, self.row_hash, self.strata)

@@ -126,7 +126,8 @@ class Nuisances(Displayable):
         designs = {"propensity": propensity_design, "outcome_0": outcome_design, "outcome_1": outcome_design}
         out = []
         for target in TARGETS:
-            if target == "propensity" and self.logged:
+            known = self.ridge is not None and target in self.ridge.betas
+            if (target == "propensity" and self.logged) or not (known or target in self.other_models):
                 out.append(np.full(propensity_design.n, np.nan))
             elif target in self.other_models:
                 dense = designs[target].dense()
@@ -166,27 +167,32 @@ class Nuisances(Displayable):
 
 
 def fit_nuisances(
-    problem: Problem, recipe: NuisanceRecipe, design_recipe: DesignRecipe | None = None
+    problem: Problem,
+    recipe: NuisanceRecipe,
+    design_recipe: DesignRecipe | None = None,
+    without: tuple[Target, ...] = (),
 ) -> Nuisances:
-    """Cross-fit all nuisances of a problem.
+    """Cross-fit all nuisances of a problem but those in `without`, which are NaN: the outcome of an arm that no one saw.
 
     Raises
     ------
     EstimationError
         A fold's training rows have no treated or no control rows, or no click in an arm.
     """
-    _check_folds(problem)
-    targets: tuple[Target, ...] = TARGETS if problem.logged is None else TARGETS[1:]
+    _check_folds(problem, without)
+    fitted_here = TARGETS if problem.logged is None else TARGETS[1:]
+    targets: tuple[Target, ...] = tuple(t for t in fitted_here if t not in without)
     chosen = {t: recipe.propensity if t == "propensity" else recipe.outcome for t in targets}
     ridge = tuple(t for t in targets if isinstance(chosen[t], RidgeLogistic))
     other = tuple(t for t in targets if t not in ridge)
-    out: dict[Target, F64] = {}
+    out: dict[Target, F64] = {t: np.full(len(problem.t), np.nan) for t in without}
     models = None
     if ridge:
         batch, data = _batch(problem, recipe), _data(problem)
         with one_blas_thread():
             inner = crossfit.choose(batch, data, ridge, problem.in_pairs)
-            out, models = crossfit.finals(batch, data, inner, ridge, recipe.calibrate)
+            predicted, models = crossfit.finals(batch, data, inner, ridge, recipe.calibrate)
+        out |= predicted
     fitted: dict[Target, list[Any]] = {}
     for target in other:
         out[target], fitted[target] = learners.cross_fit(
@@ -307,10 +313,11 @@ def _data(problem: Problem) -> Data:
     return Data(t, y, w)
 
 
-def _check_folds(problem: Problem) -> None:
+def _check_folds(problem: Problem, without: tuple[Target, ...] = ()) -> None:
+    arms = ((1.0, "treated", "outcome_1"), (0.0, "control", "outcome_0"))
     for f in range(int(problem.fold.max()) + 1):
         rest = (problem.fold != f) & (problem.w > 0)
-        for arm, word in ((1.0, "treated"), (0.0, "control")):
+        for arm, word in ((a, w) for a, w, target in arms if target not in without):
             y = problem.y[rest & (problem.t == arm)]
             if len(y) == 0:
                 raise EstimationError(

@@ -14,7 +14,7 @@ from sklearn.utils import get_tags
 
 from causalrec._checks import check_scalar
 from causalrec.blocks import Block
-from causalrec.errors import ArgumentError, CausalRecError, RepresentationError
+from causalrec.errors import ArgumentError, CausalRecError, HonestyError, RepresentationError
 from causalrec.log import ImpressionLog
 from causalrec.represent.lexical import lexical_blocks, text_keys
 from causalrec.represent.ngrams import ngram_blocks
@@ -69,8 +69,11 @@ def embed(
         NaN, or more than 20,000 sparse columns.
     ArgumentError
         `transformer` is no transformer, or `pair_components` no whole number >= 0.
+    HonestyError
+        `transformer` was trained on clicks of users who are in this log.
     """
     pair_components = check_scalar(pair_components, "pair_components", ge=0, integer=True)
+    refuse_seen(log, transformer)
     if not (log.roles.text or log.roles.history):
         raise RepresentationError(
             "the log declares no text, so there is nothing to embed; name its column in read_log(text=...), "
@@ -93,6 +96,20 @@ def embed(
         blocks += [history, *_match_blocks(history, blocks, vectors, pair_components)]
     beside = [*(lexical_blocks(log) if lexical else []), *(ngram_blocks(log) if ngrams else [])]
     return log.with_blocks([*blocks, *beside])
+
+
+def refuse_seen(log: ImpressionLog, transformer: Any) -> None:
+    """Raise ``HonestyError`` where an encoder has learnt from clicks of this log's users."""
+    seen = getattr(transformer, "seen_units", None)
+    if seen is None:
+        return
+    shared = int(np.isin(log.unit_hashes, seen).sum())
+    if shared:
+        what = f"{shared:,} of the {log.n_units:,} users" if log.roles.unit else f"{shared:,} of the {len(log):,} rows"
+        raise HonestyError(
+            f"this encoder was trained on clicks of {what} of this log: an effect that adjusts for its vectors would be judged by those who made them. "
+            "Embed the log of other users, or take an encoder that has seen texts only: TextEmbedder()."
+        )
 
 
 def _text_block(name: str, texts: Sequence[str], values: Floats, codes: Ints, made_by: str) -> Block:

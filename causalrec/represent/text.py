@@ -26,6 +26,8 @@ Ints = npt.NDArray[np.int64]
 SHARD_TEXTS = 2048  # texts in one cache file
 SHARD_SECONDS = 10.0  # at most so much work is lost when a run is killed
 CHUNK_TEXTS = 65_536  # texts tokenised at once
+SEEN_UNITS = "causalrec_seen_units.npy"
+"""In the folder of an encoder that has learnt from clicks: hashes of the users whose clicks they were."""
 
 
 class TextEmbedder(TransformerMixin, BaseEstimator):
@@ -132,6 +134,12 @@ class TextEmbedder(TransformerMixin, BaseEstimator):
         """What the vectors depend on: model, weights, tokenizer, pooling, normalisation and length."""
         files = self._files()
         return f"{files.identity} {files.pooling} l2 {self.max_length}"
+
+    @property
+    def seen_units(self) -> npt.NDArray[np.uint64] | None:
+        """(m,) hashes of the users whose clicks the encoder has learnt from; None for one that has seen texts only."""
+        file = self._files().folder / SEEN_UNITS
+        return np.load(file) if file.is_file() else None
 
     def _check_settings(self) -> None:
         check_scalar(self.max_length, "max_length", ge=3, integer=True)

@@ -24,7 +24,7 @@ Method = Literal["full", "lora"]
 READ_TOKENS = 8_192
 """In a batch without gradients."""
 MAX_TOKENS = 128
-LORA = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
+LORA: dict[str, Any] = {"r": 16, "lora_alpha": 32, "lora_dropout": 0.0, "target_modules": "all-linear"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,258 @@
+"""How good is a ranker, judged on users that it has not seen: off policy by four estimators, and on random data if there is any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from causalrec import scores
+from causalrec._display import Displayable
+from causalrec.errors import EstimationError
+from causalrec.finetune.labels import Labels
+from causalrec.scores import Estimate
+
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+ESTIMATORS = ("naive", "IPS", "SNIPS", "DR")
+
+
+def log_loss(f: F64, label: F64) -> F64:
+    """ℓ(f, y) = log(1 + exp f) − y f, (n,), nats."""
+    return np.asarray(np.logaddexp(0, f) - label * f)
+
+
+def risk_pairs(f: F64, r: Labels) -> dict[str, scores.Pair]:
+    """The risk R(f) = E[ℓ(f, Y(1))] as ratios of means Σ a / Σ b, by estimator; a, b (n,).
+
+    naive: T ℓ over T; IPS: T w ℓ over 1; SNIPS: T w ℓ over T w; DR: ℓ at the pseudo-outcome m₁ + T w (Y − m₁), over 1.
+    """
+    seen, one = log_loss(f, r.y), np.ones(len(r))
+    return {
+        "naive": (r.t * seen, r.t),
+        "IPS": (r.t * r.w1 * seen, one),
+        "SNIPS": (r.t * r.w1 * seen, r.t * r.w1),
+        "DR": (log_loss(f, r.psi1), one),
+    }
+
+
+def risks(f: F64, r: Labels) -> dict[str, Estimate]:
+    """Held-out risk by estimator, nats per impression, errors clustered by user."""
+    return {name: scores.clustered_ratio(pair, r.units, r.items) for name, pair in risk_pairs(f, r).items()}
+
+
+def held_out_loss(f: F64, r: Labels, aims_at: str) -> F64:
+    """(n,) doubly robust loss of what the score is for: clicks if shown, the effect, or a policy of showing."""
+    if aims_at == "policy":
+        p = expit(f)
+        return np.asarray(-(p * r.psi1 + (1 - p) * r.psi0))
+    return log_loss(f, r.psi1 if aims_at == "clicks" else (1 + r.psi1 - r.psi0) / 2)
+
+
+def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> Estimate:
+    """Doubly robust risk of f less that of another ranker on the same rows; below 0 where f is better."""
+    difference = held_out_loss(f, r, aims_at) - held_out_loss(other, r, aims_at)
+    return scores.clustered_ratio((difference, np.ones(len(r))), r.units, r.items)
+
+
+def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
+    """(n,) 1 for the rows that the ranker would show: of each user's rows its first k, k the number that he was shown.
+
+    Users who were shown nothing are shown nothing. Where every user has one row, the same share of all rows as was shown.
+    """
+    units = r.units
+    if len(np.unique(units)) == len(units):
+        cut = np.quantile(f, 1 - r.t.mean())
+        return (f > cut).astype(np.float64)
+    order = np.lexsort((-f, units))
+    starts = np.flatnonzero(np.r_[True, np.diff(units[order]) > 0])
+    place = np.empty(len(f), dtype=np.int64)
+    place[order] = np.arange(len(f)) - np.repeat(starts, np.diff(np.r_[starts, len(f)]))
+    shown = np.bincount(units, r.t, minlength=int(units.max()) + 1)
+    return (place < shown[units]).astype(np.float64)
+
+
+def values(f: F64, r: Labels) -> dict[str, Estimate]:
+    """Clicks per impression shown, of the ranker's choice and of today's, off policy by DR scores; their difference; caused clicks.
+
+    V(π) = Σ π ψ₁ / Σ π with π the rows that the ranker would show, as many a user as today. Today's is Σ T Y / Σ T.
+    """
+    pi = chosen(f, r)
+    if pi.sum() == 0:
+        raise EstimationError("the ranker would show none of the held-out rows; there are too few of them.")
+    ours, oi = scores.ratio_influence(pi * r.psi1, pi)
+    today, ti = scores.ratio_influence(r.t * r.y, r.t)
+    out = {
+        "value": scores.estimate_of(ours, oi, r.units, r.items),
+        "value_today": scores.estimate_of(today, ti, r.units, r.items),
+        "gain": scores.estimate_of(ours - today, oi - ti, r.units, r.items),
+    }
+    if r.control_seen:
+        out["caused"] = scores.clustered_ratio((pi * (r.psi1 - r.psi0), pi), r.units, r.items)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking(Displayable):
+    """Quality on data whose impressions were drawn at random (MAR).
+
+    Attributes
+    ----------
+    n, n_users : rows, and users
+    auc, ndcg : Estimate
+        AUC over all rows, and mean NDCG@k over users with at least one positive; 95 % intervals from a bootstrap of users.
+    k : int
+    log_loss : Estimate
+    """
+
+    n: int
+    n_users: int
+    auc: Estimate
+    ndcg: Estimate
+    log_loss: Estimate
+    k: int
+
+    def _title(self) -> str:
+        return f"On {self.n:,} randomly drawn impressions of {self.n_users:,} users"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            _row(name, e) for name, e in (("AUC", self.auc), (f"NDCG@{self.k}", self.ndcg), ("log loss, nats", self.log_loss))
+        ]  # fmt: skip
+
+
+def ndcg_by_user(f: F64, gain: F64, units: Ints, k: int) -> F64:
+    """(G,) NDCG@k of each user, Σ_{ranks ≤ k} gain / log₂(rank + 1) over its best; NaN where no gain is positive.
+
+    Ties in f are broken by a fixed shuffle of the rows.
+    """
+    shuffle = np.random.default_rng(0).permutation(len(f))
+    users = int(units.max()) + 1
+
+    def dcg(score: F64) -> F64:
+        order = np.lexsort((shuffle, -score, units))
+        starts = np.flatnonzero(np.r_[True, np.diff(units[order]) > 0])
+        place = np.arange(len(f)) - np.repeat(starts, np.diff(np.r_[starts, len(f)]))
+        discounted = np.where(place < k, gain[order] / np.log2(place + 2), 0.0)
+        return np.asarray(np.bincount(units[order], discounted, minlength=users), dtype=np.float64)
+
+    best = dcg(gain)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(best > 0, dcg(f) / best, np.nan)
+
+
+def auc(f: F64, y: F64, weight: F64 | None = None) -> float:
+    """P(score of a positive > score of a negative), ties half; `weight` counts a row so often."""
+    if weight is None:
+        n1 = y.sum()
+        return float((rankdata(f)[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
+    order = np.argsort(f, kind="stable")
+    _, tie = np.unique(f[order], return_inverse=True)
+    neg, pos = weight[order] * (1 - y[order]), weight[order] * y[order]
+    below = np.bincount(tie, neg)
+    before = np.concatenate([[0.0], np.cumsum(below)[:-1]])
+    return float((pos * (before + below / 2)[tie]).sum() / (pos.sum() * neg.sum()))
+
+
+def ranking_of(f: F64, y: F64, units: Ints, k: int = 5, draws: int = 500, seed: int = 0) -> Ranking:
+    """AUC, NDCG@k and log loss of randomly drawn impressions.
+
+    Raises
+    ------
+    EstimationError
+        All outcomes are the same.
+    """
+    if np.ptp(y) == 0:
+        raise EstimationError(f"all {len(y):,} outcomes of the random data are {y[0]:g}: nothing can be ranked well or badly.")
+    rng, users = np.random.default_rng(seed), int(units.max()) + 1
+    each, loss = ndcg_by_user(f, y, units, k), log_loss(f, y)
+    of_user, size = np.bincount(units, loss, users), np.bincount(units, minlength=users)
+    found = []
+    for _ in range(draws):
+        times = np.bincount(rng.integers(0, users, users), minlength=users).astype(float)
+        rows = times[units]
+        if (rows * y).sum() > 0 and (rows * (1 - y)).sum() > 0:
+            with np.errstate(invalid="ignore"):
+                ndcg = np.nansum(times * each) / (times * np.isfinite(each)).sum()
+            found.append((auc(f, y, rows), ndcg, (times * of_user).sum() / (times * size).sum()))
+    spread = np.array(found)
+    points = (auc(f, y), float(np.nanmean(each)), float(loss.mean()))
+    made = [_bootstrapped(p, s) for p, s in zip(points, spread.T, strict=True)]
+    return Ranking(len(y), users, made[0], made[1], made[2], k)
+
+
+def _bootstrapped(value: float, draws: F64) -> Estimate:
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return Estimate(float(value), float(draws.std(ddof=1)), float(low), float(high), float("nan"), len(draws), np.empty(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation(Displayable):
+    """A ranker on users whose clicks it has not seen.
+
+    Attributes
+    ----------
+    risks, risks_before : mapping of "naive", "IPS", "SNIPS", "DR" to Estimate
+        Held-out risk, nats per impression, of the ranker and of a constant that knows the mean.
+    values : mapping of str to Estimate
+        Clicks per impression shown: of the ranker's choice, of today's, their difference; caused clicks if known.
+    mar : Ranking or None
+    n, n_users : int
+    """
+
+    risks: dict[str, Estimate] = field(repr=False)
+    risks_before: dict[str, Estimate] = field(repr=False)
+    values: dict[str, Estimate] = field(repr=False)
+    mar: Ranking | None
+    n: int
+    n_users: int
+    notes: tuple[str, ...] = ()
+
+    def _title(self) -> str:
+        gain = self.values["gain"]
+        return (
+            f"Ranker on {self.n:,} rows of {self.n_users:,} held-out users: {gain.value:+.4f} clicks per impression shown against today's choice "
+            f"[{gain.ci_lower:+.4f}, {gain.ci_upper:+.4f}], 95 %"
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        rows = [_row(f"risk by {name}, nats", e) for name, e in self.risks.items()]
+        rows += [_row(f"risk by {name} of a constant, nats", e) for name, e in self.risks_before.items() if name == "DR"]
+        words = {
+            "value": "clicks per impression shown, the ranker's choice (DR)",
+            "value_today": "clicks per impression shown, today's choice",
+            "gain": "difference",
+            "caused": "caused clicks per impression shown, the ranker's choice (DR)",
+        }
+        rows += [_row(words[name], e) for name, e in self.values.items()]
+        if self.mar is not None:
+            rows += [{**r, "quantity": f"random data: {r['quantity']}"} for r in self.mar._rows()]
+        return rows
+
+    def _notes(self) -> list[str]:
+        return [
+            "The naive risk is that of what the old recommender showed; the others estimate that of all impressions, had they been shown.",
+            "The ranker's choice is as many of each user's rows as he was shown, the first by score. Errors are clustered by user.",
+            *self.notes,
+        ]
+
+
+def _row(name: str, e: Estimate) -> dict[str, Any]:
+    return {"quantity": name, "estimate": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper}
+
+
+def evaluate(f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = ()) -> Evaluation:
+    """Judge scores (n,) on held-out rows."""
+    mean = np.clip(r.psi1.mean(), 1e-4, 1 - 1e-4)
+    constant = np.full(len(r), np.log(mean / (1 - mean)))
+    return Evaluation(risks(f, r), risks(constant, r), values(f, r), mar, len(r), int(r.units.max()) + 1, notes)
+
+
+def policy_share(f: F64, r: Labels) -> float:
+    """BanditNet's S: mean importance weight of the policy that shows a row with probability σ(f); 1 in expectation."""
+    p = expit(f)
+    return float((r.t * r.w1 * p + (1 - r.t) * r.w0 * (1 - p)).mean())

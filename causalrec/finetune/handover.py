@@ -1,0 +1,64 @@
+"""The tuned encoder as a folder of its own: ``config.json``, weights, tokenizer, and whose clicks it saw."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from causalrec.errors import OutputError, TrainingError
+from causalrec.represent.text import SEEN_UNITS, TextEmbedder
+
+if TYPE_CHECKING:
+    from causalrec.finetune.ranker import Ranker
+
+
+def write_encoder(ranker: Ranker, folder: Path) -> TextEmbedder:
+    """Fold what was learnt into the encoder's weights, write it, and return it as a ``TextEmbedder``.
+
+    Raises
+    ------
+    TrainingError
+        A prefix or a prompt is no part of an encoder's weights.
+    OutputError
+        The folder cannot be written.
+    """
+    if not ranker.adapter.mergeable:
+        raise TrainingError(
+            f"a {ranker.adapter.name} cannot be folded into an encoder's weights, so that there is no encoder to hand over; take LoRA(), IA3() or "
+            "FullTuning(). The ranker itself scores as ever."
+        )
+    from causalrec.represent.encoder import _quiet_loading as quiet_loading
+
+    part = folder.with_name(folder.name + ".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        encoder = copy.deepcopy(ranker.trained.network.texts.encoder).cpu()
+        if hasattr(encoder, "merge_and_unload"):
+            encoder = encoder.merge_and_unload()
+        with quiet_loading():
+            encoder.save_pretrained(part)
+        ranker.trained.tokenizer.save_pretrained(part)
+        source = ranker.base._files().folder
+        for name in ("modules.json", "1_Pooling"):
+            _copy(source / name, part / name)
+        np.save(part / SEEN_UNITS, ranker.seen_units)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except OSError as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise OutputError(f"the encoder cannot be written to {folder}: {error}.") from error
+    return TextEmbedder(
+        str(folder), device=ranker.training.device, max_length=ranker.training.max_length, progress=ranker.training.progress
+    )
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.is_file():
+        shutil.copy2(source, target)

@@ -1,0 +1,282 @@
+"""What is known of each row beside its words: was it shown, what happened, how likely either was; and is it enough."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec._display import Displayable
+from causalrec.errors import ArgumentError, EstimationError, OverlapError
+from causalrec.estimate.fit import covariates
+from causalrec.identify import Plan, identify
+from causalrec.log import ImpressionLog
+from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances, Problem, fit_nuisances, learn_design
+
+F64 = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+LEAST_SHARE = 0.01
+"""Effective sample size of the weights, as a share of the rows shown, below which they say nothing."""
+LEAST_ROWS = 50
+RARE_EXAMINATION = 0.01
+
+
+class Curve(Protocol):
+    """P(examined | position), as ``position_curve`` estimates it."""
+
+    def theta_at(self, positions: npt.NDArray[Any]) -> F64:
+        """(n,) in (0, 1]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Arrays of n rows, (n,) each.
+
+    Attributes
+    ----------
+    t, y : shown 0/1; the outcome, divided by P(examined) where a curve was given; 0 where it was not seen
+    e : P(shown), not clipped
+    m0, m1 : models of the outcome, fitted without the row's user; m0 NaN where no outcome of rows not shown was seen
+    units : codes
+    items : codes or None, for errors clustered both ways
+    clip : Clip
+    logged : bool
+    """
+
+    t: F64
+    y: F64
+    e: F64
+    m0: F64
+    m1: F64
+    units: Ints
+    items: Ints | None
+    clip: Clip
+    logged: bool
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def w1(self) -> F64:
+        """1 / e, clipped."""
+        return np.asarray(1 / self.clip.apply(self.e))
+
+    @property
+    def w0(self) -> F64:
+        """1 / (1 − e), clipped."""
+        return np.asarray(1 / (1 - self.clip.apply(self.e)))
+
+    @property
+    def control_seen(self) -> bool:
+        """Whether outcomes of rows that were not shown are known."""
+        return bool(np.isfinite(self.m0).all())
+
+    @property
+    def psi1(self) -> F64:
+        """(n,) doubly robust scores of E[Y(1)]."""
+        return np.asarray(self.m1 + self.t * self.w1 * (self.y - self.m1))
+
+    @property
+    def psi0(self) -> F64:
+        """(n,) doubly robust scores of E[Y(0)]."""
+        return np.asarray(self.m0 + (1 - self.t) * self.w0 * (self.y - self.m0))
+
+    def columns(self, clip: Clip | None) -> dict[str, npt.NDArray[np.float32]]:
+        """What an objective reads of each row, under its own clip if it has one."""
+        mine = self if clip is None else replace(self, clip=clip)
+        found = {
+            "t": self.t, "y": self.y, "w1": mine.w1, "w0": mine.w0, "m0": self.m0, "m1": self.m1,
+            "e": mine.clip.apply(self.e),
+        }  # fmt: skip
+        return {name: v.astype(np.float32) for name, v in found.items()}
+
+
+@dataclass(frozen=True)
+class GuardRails(Displayable):
+    """Whether the weights are fit to be trained with.
+
+    Attributes
+    ----------
+    n, n_shown : rows, and those that were shown
+    ess : Kish's effective sample size of the weights of the rows shown, (Σ w)² / Σ w²
+    largest_weight : share of Σ w that the largest has
+    mean_weight : mean(T w); 1 in expectation at true propensities without clipping
+    share_clipped : of the rows shown, those whose propensity is below the clip
+    ece : expected calibration error of the propensity, 10 bins of equal mass.
+    """
+
+    n: int
+    n_shown: int
+    ess: float
+    largest_weight: float
+    mean_weight: float
+    share_clipped: float
+    ece: float
+
+    def _title(self) -> str:
+        return f"Guard rails: {self.n:,} rows, {self.n_shown:,} shown"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [
+            {"guard rail": "effective sample size of the weights / rows shown", "value": self.ess / self.n_shown, "should be": "≥ 0.1"},
+            {"guard rail": "share of all weight that the largest has", "value": self.largest_weight, "should be": "< 0.01"},
+            {"guard rail": "mean of T / e", "value": self.mean_weight, "should be": "0.95 to 1.05"},
+            {"guard rail": "share of rows shown whose propensity is clipped", "value": self.share_clipped, "should be": "< 0.05"},
+            {"guard rail": "calibration error of the propensity (ECE)", "value": self.ece, "should be": "small beside the propensities"},
+        ]  # fmt: skip
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is out of its bounds, in words."""
+        out = []
+        if self.ess < 0.1 * self.n_shown:
+            out.append(
+                f"the weights leave an effective sample of {self.ess:,.0f} of {self.n_shown:,} rows shown: clip more (clip=Clip(.05)) or take DR()."
+            )
+        if self.largest_weight > 0.01:
+            out.append(f"one row has {100 * self.largest_weight:.1f} % of all weight.")
+        if not 0.95 <= self.mean_weight <= 1.05:
+            out.append(
+                f"mean(T / e) is {self.mean_weight:.3f} and should be 1: the propensities are not those of this log, or the clip binds."
+            )
+        if self.share_clipped > 0.05:
+            out.append(f"{100 * self.share_clipped:.0f} % of the rows shown are clipped, which biases what is learnt.")
+        return tuple(out)
+
+
+def guard_rails(labels: Labels) -> GuardRails:
+    """Guard rails of the weights of some rows."""
+    shown = labels.t == 1
+    w = labels.w1[shown]
+    return GuardRails(
+        len(labels), int(shown.sum()), float(w.sum() ** 2 / (w**2).sum()), float(w.max() / w.sum()),
+        float((labels.t * labels.w1).mean()), float((labels.e[shown] < labels.clip.bound).mean()), _ece(labels.e, labels.t),
+    )  # fmt: skip
+
+
+def _ece(e: F64, t: F64, bins: int = 10) -> float:
+    """Σ over bins of equal mass of |mean t − mean e| × share (Naeini, Cooper & Hauskrecht 2015)."""
+    order = np.argsort(e, kind="stable")
+    return float(sum(abs(t[part].mean() - e[part].mean()) * len(part) for part in np.array_split(order, bins) if len(part)) / len(e))
+
+
+def labels_of(
+    train: ImpressionLog,
+    valid: ImpressionLog,
+    *,
+    plan: Plan | None,
+    recipe: NuisanceRecipe | None,
+    examination: Curve | None,
+    clip: Clip | None,
+    rng: np.random.Generator,
+) -> tuple[Labels, Labels]:
+    """Labels of the training rows, nuisances out of fold; and of the held-out users' rows, nuisances of the training users.
+
+    Raises
+    ------
+    OverlapError
+        What was shown was certain: there is nothing to reweight.
+    EstimationError
+        Too few rows were shown or not shown, or all outcomes are the same.
+    """
+    outcomes = [_outcome(log, examination) for log in (train, valid)]
+    _check(train, outcomes[0])
+    plan = identify(train) if plan is None else plan
+    problem, nuisances = _fit(train, outcomes[0], plan, recipe or NuisanceRecipe(), rng)
+    t = train.treatment
+    clip = clip or Clip(min(Clip().bound, min(t.mean(), 1 - t.mean()) / 10))
+    first = Labels(
+        t, outcomes[0], nuisances.propensity, nuisances.outcome_0, _held(nuisances.outcome_1, problem.binary), train.units,
+        train.items, clip, nuisances.logged,
+    )  # fmt: skip
+    design = nuisances.design_recipe
+    if design is None:
+        raise EstimationError("these nuisances cannot be applied to other rows; take a NuisanceRecipe.")
+    new = design.apply(covariates(valid, design.names), len(valid))
+    e, m0, m1 = nuisances.predict(new.keep(plan.propensity_nodes), new.keep(plan.outcome_nodes))
+    logged = valid.logged_propensity
+    second = Labels(
+        valid.treatment, outcomes[1], e if logged is None else logged, m0, _held(m1, problem.binary), valid.units, valid.items,
+        clip, nuisances.logged,
+    )  # fmt: skip
+    return first, second
+
+
+def _held(m: F64, binary: bool) -> F64:
+    """Models of a probability within [0, 1], which least squares on clicks over P(examined) may leave."""
+    return m if binary else np.clip(m, 0.0, 1.0)
+
+
+def _outcome(log: ImpressionLog, examination: Curve | None) -> F64:
+    """The outcome, (n,); a click over P(examined) where a curve was given: its mean is that of relevance."""
+    y = log.outcome
+    if examination is None:
+        if not (np.isin(y, (0.0, 1.0)) | (log.treatment == 0)).all():
+            worst = y[(log.treatment == 1) & ~np.isin(y, (0.0, 1.0))][0]
+            raise EstimationError(
+                f"the outcome {log.roles.outcome[0]!r} holds {worst:g}; a ranker learns clicks, 0 or 1: make it so (rating > 3, say) before reading the log."
+            )
+        return y
+    if not log.roles.position:
+        raise ArgumentError("examination was given, but the log declares no position; name it in read_log(position=...).")
+    theta = np.ones(len(log))
+    shown = log.treatment == 1
+    theta[shown] = examination.theta_at(log.frame[log.roles.position[0]].to_numpy()[shown])
+    return np.asarray(np.where(shown, y / np.maximum(theta, RARE_EXAMINATION), y))
+
+
+def _check(log: ImpressionLog, y: F64) -> None:
+    log.require_kind("binary", "finetune")
+    t = log.treatment
+    for arm, word in ((1, "shown"), (0, "not shown")):
+        if int((t == arm).sum()) < LEAST_ROWS:
+            raise EstimationError(
+                f"{int((t == arm).sum())} training rows were {word} ({log.roles.treatment[0]!r}), must be >= {LEAST_ROWS}: a debiased loss needs both, "
+                "the candidates that were not shown included."
+            )
+    seen = y[t == 1]
+    if np.ptp(seen) == 0:
+        raise EstimationError(
+            f"all {len(seen):,} rows that were shown have outcome {seen[0]:g}: there is one class only, and nothing to rank by."
+        )
+    e = log.logged_propensity
+    if e is not None:
+        certain = float(((e[t == 1] >= 1 - 1e-9) | (e[t == 1] <= 1e-9)).mean())
+        if certain > 0.5:
+            raise OverlapError(
+                f"{100 * certain:.0f} % of the rows shown have a logged propensity of 0 or 1: what was shown was certain, and no weight can stand in for "
+                "what was not. Log a policy with some randomness, or leave propensity= out and let it be estimated."
+            )
+
+
+def _fit(
+    log: ImpressionLog, y: F64, plan: Plan, recipe: NuisanceRecipe, rng: np.random.Generator
+) -> tuple[Problem, Nuisances]:
+    """Cross-fit P(shown) and the outcome in either arm, by user."""
+    t, nodes = log.treatment, tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
+    given = covariates(log, nodes)
+    design_recipe, design = learn_design(given, len(log))
+    strata = 2 * t + (y > y.mean())
+    fold = Folds().assign(log.units, design.row_hash * np.uint64(7) + strata.astype(np.uint64), strata, rng)
+    weights = np.ones(len(log)) if log.weights is None else log.weights / log.weights.mean()
+    binary = bool(np.isin(y, (0.0, 1.0)).all())
+    problem = Problem(
+        t, y, weights, design.keep(plan.propensity_nodes), design.keep(plan.outcome_nodes), fold, binary, log.logged_propensity,
+    )  # fmt: skip
+    unseen = np.ptp(y[t == 0]) == 0
+    return problem, fit_nuisances(problem, recipe, design_recipe, ("outcome_0",) if unseen else ())
+
+
+def check_support(labels: Labels, what: str) -> GuardRails:
+    """The guard rails of these rows, or ``OverlapError`` where their weights support nothing."""
+    rails = guard_rails(labels)
+    if rails.ess < LEAST_SHARE * rails.n_shown or rails.ess < LEAST_ROWS / 5:
+        raise OverlapError(
+            f"{what}: the propensities leave an effective sample of {rails.ess:,.0f} of {rails.n_shown:,} rows shown, must be >= "
+            f"{LEAST_SHARE:.0%} of them and >= {LEAST_ROWS // 5}; what was not shown has no support. Log more randomness, or clip more (clip=Clip(.05))."
+        )
+    return rails
+
+

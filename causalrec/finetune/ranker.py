@@ -1,0 +1,186 @@
+"""A ranker trained without the old recommender's bias: it scores, it has an encoder, and it says how good it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalrec._display import Displayable
+from causalrec.errors import ArgumentError, LogError
+from causalrec.finetune.adapters import Adapter
+from causalrec.finetune.choice import ObjectiveChoice
+from causalrec.finetune.evaluation import Evaluation
+from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log
+from causalrec.finetune.fitting import Trained, tokenize
+from causalrec.finetune.labels import GuardRails
+from causalrec.finetune.objectives import Objective
+from causalrec.finetune.options import Head, Training
+from causalrec.log import ImpressionLog
+from causalrec.represent.text import TextEmbedder
+
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranker(Displayable):
+    """Scores of (history, item) pairs: log odds of a click if shown (or what the objective aims at).
+
+    Attributes
+    ----------
+    objective, adapter, head, training : what it was trained with
+    evaluation : Evaluation
+        On users whose clicks it has not seen.
+    guard_rails : GuardRails
+        Of the weights that it was trained with.
+    history : tuple of dict
+        One record an epoch.
+    choice : ObjectiveChoice or None
+        Where several objectives competed.
+    folder : Path or None
+        Where its checkpoints and its encoder are.
+    base : TextEmbedder
+        The encoder that it started from.
+    known_items : mapping of label to number
+    histories : mapping of user label to texts
+        The last history of each user of the log, by which ``score`` knows users.
+    seen_units : (m,) uint64
+        Hashes of the users whose clicks it has seen.
+    trained : Trained
+    """
+
+    objective: Objective
+    adapter: Adapter
+    head: Head
+    training: Training
+    evaluation: Evaluation = field(repr=False)
+    guard_rails: GuardRails = field(repr=False)
+    choice: ObjectiveChoice | None
+    folder: Path
+    base: TextEmbedder = field(repr=False)
+    known_items: dict[str, int] = field(repr=False)
+    histories: dict[str, tuple[str, ...]] = field(repr=False)
+    has_history: bool
+    seen_units: npt.NDArray[np.uint64] = field(repr=False)
+    trained: Trained = field(repr=False)
+    source: Any = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def history(self) -> tuple[dict[str, float], ...]:
+        """One record an epoch: training loss, held-out risks, guard rails."""
+        return self.trained.history
+
+    @cached_property
+    def encoder(self) -> TextEmbedder:
+        """The tuned encoder, as a ``TextEmbedder`` that remembers whose clicks it saw; the pretrained one if it was frozen.
+
+        Raises
+        ------
+        TrainingError
+            A prefix or a prompt cannot be folded into an encoder's weights.
+        """
+        if not self.adapter.tunes:
+            return self.base
+        from causalrec.finetune.handover import write_encoder
+
+        return write_encoder(self, self.folder / "encoder")
+
+    def score(self, users_or_histories: Sequence[Any] | None, items: Sequence[str]) -> F64:
+        """(U, I) scores of every item for every user.
+
+        Parameters
+        ----------
+        users_or_histories : sequence of U user labels of the log, or histories (lists of texts); None is one unknown user
+        items : sequence of I item texts (or labels of items with an effect, where the head has item effects and texts are known)
+
+        Raises
+        ------
+        ArgumentError
+            A user is not known, or a text is none.
+        """
+        histories = self._histories(users_or_histories)
+        texts = check_texts(items, "items")
+        if not texts:
+            return np.empty((len(histories), 0))
+        pairs = [t for _ in histories for t in texts]
+        codes = np.repeat(np.arange(len(histories)), len(texts))
+        feed = feed_of(pairs, (histories, codes) if self.has_history else None, self.head.kind, pairs, self.known_items)
+        return self._score(feed).reshape(len(histories), len(texts))
+
+    def rank(self, user_or_history: Any, items: Sequence[str], k: int = 10) -> pd.DataFrame:
+        """The k best items for one user: item, score (log odds), place."""
+        f = self.score(None if user_or_history is None else [user_or_history], items)[0]
+        best = np.argsort(-f, kind="stable")[:k]
+        return pd.DataFrame({"item": [items[i] for i in best], "score": f[best], "place": np.arange(1, len(best) + 1)})
+
+    def score_log(self, log: ImpressionLog) -> F64:
+        """(n,) scores of the rows of a log with the same roles."""
+        if bool(log.roles.history) != self.has_history:
+            raise LogError(
+                f"the ranker was trained {'with' if self.has_history else 'without'} a history, the log declares {'one' if log.roles.history else 'none'}."
+            )
+        return self._score(feed_of_log(log, self.head.kind, self.known_items))
+
+    def _score(self, feed: Feed) -> F64:
+        from causalrec.finetune import towers
+
+        return towers.score_feed(self.trained.network, feed, self._vectors(feed.texts))
+
+    def _vectors(self, texts: Sequence[str]) -> F32:
+        from causalrec.finetune import towers
+
+        if not self.adapter.tunes:
+            return self.base.transform(texts)
+        tokenizer = self.trained.tokenizer
+        tokens = tokenize(tokenizer, texts, self.training.max_length)
+        return towers.encode_all(self.trained.network, tokens, tokenizer.pad_token_id or 0)
+
+    def _histories(self, given: Sequence[Any] | None) -> list[tuple[str, ...]]:
+        if given is None or not self.has_history:
+            return [()] * (1 if given is None else len(given))
+        out = []
+        for g in given:
+            if isinstance(g, (list, tuple, np.ndarray)):
+                out.append(tuple(check_texts(g, "a history")))
+            elif str(g) in self.histories:
+                out.append(self.histories[str(g)])
+            else:
+                raise ArgumentError(
+                    f"user {g!r} was not in the log; give a history instead, a list of texts ([] for none)."
+                )
+        return out
+
+    def update(self, log: ImpressionLog, **options: Any) -> Ranker:
+        """Learn from a new log; see ``causalrec.finetune.rounds.update``."""
+        raise NotImplementedError
+
+    def without_source(self) -> Ranker:
+        """The ranker without the rows that ``update`` would replay."""
+        return replace(self, source=None)
+
+    def _title(self) -> str:
+        return (
+            f"Ranker: {self.head.kind}, {self.adapter.name}, {self.objective.name}; {self.trained.n_trained:,} of {self.trained.n_weights:,} weights learnt, "
+            f"{len(self.history)} epochs in {self.trained.seconds:.0f} s"
+        )
+
+    def _rows(self) -> list[dict[str, Any]]:
+        wanted = ("epoch", "loss", "risk", "risk_naive", "risk_snips", "policy_share")
+        return [{k: r.get(k) for k in wanted} for r in self.history]
+
+    def _notes(self) -> list[str]:
+        return [
+            "loss: of the objective on training rows; risk: held-out, doubly robust, nats per impression.",
+            *self.guard_rails.warnings,
+            *([] if self.choice is None else [self.choice._title() + "."]),
+            self.evaluation._title() + ".",
+            *self.notes,
+        ]

@@ -1,0 +1,339 @@
+"""The verb ``finetune``: a log in, a ranker out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalrec._checks import as_generator, check_scalar
+from causalrec.errors import ArgumentError, EstimationError, LogError
+from causalrec.finetune.adapters import Adapter, Frozen
+from causalrec.finetune.choice import Auto, ObjectiveChoice, choose
+from causalrec.finetune.evaluation import (
+    Evaluation,
+    Ranking,
+    evaluate,
+    held_out_loss,
+    log_loss,
+    policy_share,
+    ranking_of,
+    risk_difference,
+    risks,
+)
+from causalrec.finetune.feed import Feed, feed_of_log, item_labels
+from causalrec.finetune.fitting import Task, Trained, run
+from causalrec.finetune.labels import Curve, GuardRails, Labels, check_support, guard_rails, labels_of
+from causalrec.finetune.objectives import Objective
+from causalrec.finetune.options import Head, Training
+from causalrec.finetune.ranker import Ranker
+from causalrec.identify import Plan
+from causalrec.log import ImpressionLog
+from causalrec.nuisance import Clip, NuisanceRecipe
+from causalrec.represent import embed
+from causalrec.represent.text import TextEmbedder
+from causalrec.scores import Estimate, clustered_ratio
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """How rows are weighed.
+
+    Parameters
+    ----------
+    plan : Plan or None
+        What P(shown) and the outcome are modelled by; None is ``identify(log)``.
+    nuisances : NuisanceRecipe or None
+    examination : Examination or None
+        P(examined | position), as ``position_curve`` estimates it: clicks are divided by it, so that a label is relevance.
+    clip : Clip or None
+        Of the evaluation, and of objectives without one of their own.
+    """
+
+    plan: Plan | None = None
+    nuisances: NuisanceRecipe | None = None
+    examination: Curve | None = None
+    clip: Clip | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RandomData:
+    """Impressions that were drawn at random, as frames with the log's column names; none is trained on.
+
+    Parameters
+    ----------
+    test : DataFrame or None
+        Judges the ranker.
+    validation : DataFrame or None
+        Stops the training and chooses the objective, in place of the held-out users' doubly robust risk.
+    k : int
+        Of NDCG@k.
+    """
+
+    test: pd.DataFrame | None = None
+    validation: pd.DataFrame | None = None
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        check_scalar(self.k, "k", ge=1, integer=True)
+
+
+def finetune(
+    log: ImpressionLog,
+    *,
+    objective: Objective | Auto | None = None,
+    adapter: Adapter | None = None,
+    head: Head | None = None,
+    epochs: int = 3,
+    training: Training | None = None,
+    weighing: Weighing | None = None,
+    random_data: RandomData | None = None,
+    encoder: TextEmbedder | None = None,
+    output: str | Path | None = None,
+    random_state: int | np.random.Generator | None = None,
+) -> Ranker:
+    """Train a ranker on what was shown as if all impressions of the log had been.
+
+    A part of the users is held out: they stop the training and are what the evaluation is about. P(shown) is the logged
+    propensity, or is estimated like the outcome by cross-fitting over the training users.
+
+    Parameters
+    ----------
+    log : ImpressionLog
+        Treatment: shown or not, candidates that were not shown included. Outcome: clicked, 0 or 1; what it is in rows that
+        were not shown matters to ``UpliftWeighted`` and ``BanditNet`` only. With text, and perhaps history, unit and item.
+    objective : Objective or Auto
+        Default ``Auto()``: naive, SNIPS, DR, DR-JL and MRDR compete on held-out users.
+    adapter : Adapter
+        Which weights of the encoder learn; default ``Frozen()``, the head alone.
+    head : Head
+    epochs : int
+        At most; training stops earlier where the held-out risk does not fall.
+    training : Training
+    weighing : Weighing
+    random_data : RandomData
+    encoder : TextEmbedder
+        To start from.
+    output : path or None
+        A folder for checkpoints and the tuned encoder. A run that was cut off goes on there when it is called again with the
+        same arguments. None is a temporary folder.
+    random_state : int, Generator or None
+
+    Returns
+    -------
+    Ranker
+
+    Raises
+    ------
+    OverlapError
+        The propensities support nothing: what was shown was certain, or all weight lies on a few rows.
+    TrainingError
+        The loss is not finite, or the folder holds another run.
+    EstimationError, LogError, ArgumentError, MissingExtraError, OutputError
+    """
+    _check(log, objective, adapter, head, training, weighing, random_data, encoder)
+    epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
+    seed = int(as_generator(random_state).integers(2**31))
+    job = _Job(
+        log, objective or Auto(), adapter or Frozen(), head or Head(), epochs, training or Training(), weighing or Weighing(),
+        random_data or RandomData(), encoder or TextEmbedder(), seed,
+    )  # fmt: skip
+    return job.prepared().ranker(output)
+
+
+def _check(log: Any, *given: Any) -> None:
+    if not isinstance(log, ImpressionLog):
+        raise ArgumentError(f"finetune takes an ImpressionLog, got a {type(log).__name__}; read_log makes one of a table.")
+    kinds: tuple[tuple[str, Any], ...] = (
+        ("objective", (Objective, Auto)), ("adapter", Adapter), ("head", Head), ("training", Training), ("weighing", Weighing),
+        ("random_data", RandomData), ("encoder", TextEmbedder),
+    )  # fmt: skip
+    for value, (name, kind) in zip(given, kinds, strict=True):
+        if value is not None and not isinstance(value, kind):
+            hint = f" Did you mean {value.__name__}()?" if isinstance(value, type) else ""
+            raise ArgumentError(f"{name} is {value!r}; must be one of causalrec's objects for it, or None.{hint}")
+    log.require_kind("binary", "finetune")
+    if not log.roles.text:
+        raise LogError("the log declares no text, so there is nothing to train an encoder on; name it in read_log(text=...).")
+    if log.roles.unit and log.n_units < 20:
+        raise LogError(f"the log has {log.n_units} users, must have >= 20: some are held out, and the rest is dealt to folds.")
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What was asked for, defaults filled in."""
+
+    log: ImpressionLog
+    objective: Objective | Auto
+    adapter: Adapter
+    head: Head
+    epochs: int
+    training: Training
+    weighing: Weighing
+    random_data: RandomData
+    encoder: TextEmbedder
+    seed: int
+
+    def prepared(self) -> _Prepared:
+        """Split by user, weigh the rows, look the texts up."""
+        log = self.log if self.log.blocks else embed(self.log, self.encoder)
+        rng = np.random.default_rng(self.seed)
+        train, valid = log.split(self.training.validation, rng)
+        how = self.weighing
+        labels, held = labels_of(
+            train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, rng=rng
+        )
+        known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
+        rails = guard_rails(labels)
+        for one in self._objectives():
+            if one.needs_control and not labels.control_seen:
+                raise EstimationError(
+                    f"{one.name} learns from rows that were not shown as well, but all of them have one outcome: nobody saw what happened there."
+                )
+            if self.training.loss == "pairwise" and not one.pairs:
+                raise ArgumentError(f"{one.name} has no pairwise form; take Training(loss='pointwise').")
+            if one.needs_propensity:
+                rails = check_support(labels, "the training log")
+        feeds = [feed_of_log(part, self.head.kind, known) for part in (train, valid)]
+        return _Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails)
+
+    def _objectives(self) -> tuple[Objective, ...]:
+        return self.objective.all if isinstance(self.objective, Auto) else (self.objective,)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Rows, weights and texts, ready to train."""
+
+    job: _Job
+    train: ImpressionLog
+    valid: ImpressionLog
+    labels: Labels
+    held: Labels
+    known: dict[str, int]
+    train_feed: Feed
+    valid_feed: Feed
+    rails: GuardRails
+
+    def ranker(self, output: str | Path | None, start: dict[str, Any] | None = None) -> Ranker:
+        """Train with each objective, and keep one."""
+        job = self.job
+        folder = Path(tempfile.mkdtemp(prefix="causalrec-ranker-")) if output is None else Path(output)
+        objectives = job._objectives()
+        many = len(objectives) > 1
+        runs: dict[str, tuple[Objective, Trained]] = {}
+        for one in objectives:
+            here = folder / "runs" / one.name.lower() if many else folder / "run"
+            runs[one.name] = one, self._train(one, here, start)
+        choice = self._choice(runs) if many else None
+        kept, trained = runs[choice.chosen if choice else objectives[0].name]
+        notes = ("Held out are the same users who chose the objective.",) if choice and job.random_data.validation is None else ()
+        return Ranker(
+            kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails, choice, folder, job.encoder,
+            self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, self,
+        )  # fmt: skip
+
+    def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
+        job = self.job
+        task = Task(
+            self.train_feed, self.valid_feed, self.labels, self.held, job.encoder, len(self.known), self._judge(objective), start
+        )
+        return run(
+            task, objective, job.adapter, job.head, job.training, job.epochs, folder, job.seed, self._identity(objective, start)
+        )
+
+    def _identity(self, objective: Objective, start: dict[str, Any] | None) -> dict[str, Any]:
+        """By what a folder knows its run again."""
+        job = self.job
+        quiet = {f.name: getattr(job.training, f.name) for f in fields(Training) if f.name not in ("progress", "report_to", "device")}
+        return {
+            "log": self.train.fingerprint, "objective": repr(objective), "adapter": repr(job.adapter), "head": repr(job.head),
+            "training": repr(quiet), "epochs": job.epochs, "encoder": job.encoder.fingerprint, "seed": job.seed,
+            "continued": start is not None,
+        }  # fmt: skip
+
+    def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], dict[str, float]]:
+        held, random = self.held, _random_part(self, self.job.random_data.validation)
+
+        def judge(f: F64, score: Callable[[Feed], F64]) -> dict[str, float]:
+            by = risks(f, held)
+            own = float(held_out_loss(f, held, objective.aims_at).mean())
+            found = {
+                "eval_risk": own, "eval_risk_dr": by["DR"].value, "eval_risk_naive": by["naive"].value,
+                "eval_risk_ips": by["IPS"].value, "eval_risk_snips": by["SNIPS"].value, "eval_policy_share": policy_share(f, held),
+            }  # fmt: skip
+            if random is not None:
+                found["eval_risk"] = float(log_loss(score(random[0]), random[1]).mean())
+            return found
+
+        return judge
+
+    def _choice(self, runs: dict[str, tuple[Objective, Trained]]) -> ObjectiveChoice:
+        auto, naive = self.job.objective, runs["naive"][1]
+        bar = auto.standard_errors if isinstance(auto, Auto) else 1.0
+        random = _random_part(self, self.job.random_data.validation)
+        found: dict[str, Estimate] = {}
+        for name, (_, trained) in runs.items():
+            if name == "naive":
+                continue
+            if random is None:
+                found[name] = risk_difference(trained.valid_scores, naive.valid_scores, self.held)
+            else:
+                mine, theirs = (log_loss(self._scores(t, random[0]), random[1]) for t in (trained, naive))
+                found[name] = clustered_ratio((mine - theirs, np.ones(len(mine))), random[2])
+        where = f"{self.valid.n_units:,} held-out users" if random is None else f"{len(random[1]):,} randomly drawn impressions"
+        return ObjectiveChoice(choose(found, bar), found, bar, where)
+
+    def _scores(self, trained: Trained, feed: Feed) -> F64:
+        """(n,) scores of any feed by a trained network."""
+        from causalrec.finetune import towers
+        from causalrec.finetune.fitting import tokenize
+
+        job = self.job
+        if not job.adapter.tunes:
+            return towers.score_feed(trained.network, feed, job.encoder.transform(feed.texts))
+        tokens = tokenize(trained.tokenizer, feed.texts, job.training.max_length)
+        vectors = towers.encode_all(trained.network, tokens, trained.tokenizer.pad_token_id or 0)
+        return towers.score_feed(trained.network, feed, vectors)
+
+    def _evaluate(self, trained: Trained, notes: tuple[str, ...]) -> Evaluation:
+        test = _random_part(self, self.job.random_data.test)
+        mar: Ranking | None = None
+        if test is not None:
+            mar = ranking_of(self._scores(trained, test[0]), test[1], test[2], self.job.random_data.k, seed=self.job.seed)
+        return evaluate(trained.valid_scores, self.held, mar, notes)
+
+
+def _random_part(prepared: _Prepared, frame: pd.DataFrame | None) -> tuple[Feed, F64, Any] | None:
+    """The feed, outcome and user codes of randomly drawn impressions."""
+    if frame is None:
+        return None
+    roles = prepared.job.log.roles
+    needed = [n for role in ("text", "history", "unit", "item", "outcome") for n in getattr(roles, role)]
+    missing = [n for n in needed if n not in frame.columns]
+    if missing:
+        raise LogError(f"the random data lack the columns {missing}; they need those of the log: {needed}.")
+    part = replace(prepared.job.log, frame=frame, blocks={}, origin=None)
+    y = part.outcome
+    if not np.isin(y, (0.0, 1.0)).all():
+        raise LogError(f"the outcome {roles.outcome[0]!r} of the random data holds other values than 0 and 1.")
+    return feed_of_log(part, prepared.job.head.kind, prepared.known), y, part.units
+
+
+def _last_histories(log: ImpressionLog) -> dict[str, tuple[str, ...]]:
+    """The history in each user's last row (by time, where it is declared)."""
+    if not (log.roles.history and log.roles.unit):
+        return {}
+    found, codes = log.histories()
+    order = np.arange(len(log))
+    if log.roles.time:
+        order = np.argsort(log.frame[log.roles.time[-1]].to_numpy(), kind="stable")
+    return {str(log.unit_labels[i]): found[codes[i]] for i in order}
