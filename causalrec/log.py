@@ -185,12 +185,22 @@ class ImpressionLog(Displayable):
         return total
 
     @cached_property
-    def unit_hashes(self) -> npt.NDArray[np.uint64]:
-        """Sorted hashes of the units' labels, (G,); of what the rows say where no unit is declared."""
+    def _label_hash(self) -> npt.NDArray[np.uint64]:
+        """``(n,)`` hash of each row's unit label; of what the row says where no unit is declared."""
         if not self.roles.unit:
-            return np.unique(self.row_hash)
-        labels = pd.Series(pd.unique(pd.Series(self.unit_labels).astype(str)))
-        return np.unique(pd.util.hash_pandas_object(labels, index=False).to_numpy(dtype=np.uint64))
+            return self.row_hash
+        codes, labels = pd.factorize(pd.Series(self.unit_labels).astype(str))
+        hashes = pd.util.hash_pandas_object(pd.Series(labels), index=False).to_numpy(dtype=np.uint64)
+        return np.asarray(hashes[codes])
+
+    @property
+    def unit_hashes(self) -> npt.NDArray[np.uint64]:
+        """Sorted hashes of the units, (G,), by which an encoder remembers whose clicks it saw."""
+        return np.unique(self._label_hash)
+
+    def rows_of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """``(n,)`` True for the rows of these units."""
+        return np.isin(self._label_hash, hashes)
 
     @cached_property
     def unit_order(self) -> Ints:

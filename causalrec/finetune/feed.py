@@ -84,6 +84,31 @@ class Batch:
     item_effect: Ints
 
 
+def joined(first: Feed, second: Feed) -> Feed:
+    """The rows of two feeds, the first one's before the second's."""
+    index: dict[str, int] = {t: i for i, t in enumerate(first.texts)}
+    place = np.array([index.setdefault(t, len(index)) for t in second.texts], dtype=np.int64)
+    item = np.concatenate([first.item, place[second.item]])
+    effect = np.concatenate([first.item_effect, second.item_effect])
+    if first.history is None or second.history is None:
+        return Feed(tuple(index), item, first.starts, first.members, None, effect)
+    members = np.concatenate([first.members, place[second.members]])
+    starts = np.concatenate([first.starts, second.starts[1:] + first.starts[-1]])
+    history = np.concatenate([first.history, second.history + len(first.starts) - 1])
+    return Feed(tuple(index), item, starts, members, history, effect)
+
+
+def part_of(feed: Feed, rows: Ints) -> Feed:
+    """Some rows of a feed, and the texts that they need."""
+    batch = feed.take(rows)
+    texts = tuple(feed.texts[i] for i in batch.texts)
+    if batch.history is None or batch.members is None or batch.segment is None:
+        return Feed(texts, batch.item, feed.starts[:1], feed.members[:0], None, batch.item_effect)
+    sizes = np.bincount(batch.segment, minlength=int(batch.history.max()) + 1)
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return Feed(texts, batch.item, starts, batch.members, batch.history, batch.item_effect)
+
+
 def item_texts(log: ImpressionLog) -> list[str]:
     """(n,) the words of each row's item: its text columns, joined."""
     columns = []

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalrec.errors import OutputError, TrainingError
+from causalrec.errors import TrainingError
+from causalrec.finetune.folder import written
 from causalrec.represent.text import SEEN_UNITS, TextEmbedder
 
 if TYPE_CHECKING:
@@ -33,10 +34,7 @@ def write_encoder(ranker: Ranker, folder: Path) -> TextEmbedder:
         )
     from causalrec.represent.encoder import _quiet_loading as quiet_loading
 
-    part = folder.with_name(folder.name + ".part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with written(folder, "the encoder") as part:
         encoder = copy.deepcopy(ranker.trained.network.texts.encoder).cpu()
         if hasattr(encoder, "merge_and_unload"):
             encoder = encoder.merge_and_unload()
@@ -47,11 +45,6 @@ def write_encoder(ranker: Ranker, folder: Path) -> TextEmbedder:
         for name in ("modules.json", "1_Pooling"):
             _copy(source / name, part / name)
         np.save(part / SEEN_UNITS, ranker.seen_units)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise OutputError(f"the encoder cannot be written to {folder}: {error}.") from error
     return TextEmbedder(
         str(folder), device=ranker.training.device, max_length=ranker.training.max_length, progress=ranker.training.progress
     )

@@ -83,6 +83,24 @@ class Labels:
         """(n,) doubly robust scores of E[Y(0)]."""
         return np.asarray(self.m0 + (1 - self.t) * self.w0 * (self.y - self.m0))
 
+    def take(self, rows: Ints) -> Labels:
+        """Some rows; users and items are numbered anew."""
+        units = np.unique(self.units[rows], return_inverse=True)[1]
+        items = None if self.items is None else np.unique(self.items[rows], return_inverse=True)[1]
+        return Labels(
+            self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged
+        )
+
+    def joined(self, other: Labels) -> Labels:
+        """These rows and another log's; its users and items count as others."""
+        pairs = ((self.t, other.t), (self.y, other.y), (self.e, other.e), (self.m0, other.m0), (self.m1, other.m1))
+        t, y, e, m0, m1 = (np.concatenate(p) for p in pairs)
+        units = np.concatenate([self.units, other.units + int(self.units.max()) + 1])
+        items = None
+        if self.items is not None and other.items is not None:
+            items = np.concatenate([self.items, other.items + int(self.items.max()) + 1])
+        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged)
+
     def columns(self, clip: Clip | None) -> dict[str, npt.NDArray[np.float32]]:
         """What an objective reads of each row, under its own clip if it has one."""
         mine = self if clip is None else replace(self, clip=clip)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log
 from causalrec.finetune.fitting import Trained, tokenize
-from causalrec.finetune.labels import GuardRails
+from causalrec.finetune.labels import GuardRails, Labels
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
 from causalrec.log import ImpressionLog
@@ -27,6 +27,14 @@ from causalrec.represent.text import TextEmbedder
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """Rows that a ranker was trained on."""
+
+    feed: Feed
+    labels: Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +62,13 @@ class Ranker(Displayable):
     seen_units : (m,) uint64
         Hashes of the users whose clicks it has seen.
     trained : Trained
+    epochs, weighing : what was asked for
+    replay : Replay or None
+        Rows that ``update`` mixes with those of a new log.
+    rounds : tuple of Round
+        What each ``update`` found.
+    train, held_out : ImpressionLog or None
+        The two parts of the log that it was trained and judged on; None after ``load``.
     """
 
     objective: Objective
@@ -70,7 +85,12 @@ class Ranker(Displayable):
     has_history: bool
     seen_units: npt.NDArray[np.uint64] = field(repr=False)
     trained: Trained = field(repr=False)
-    source: Any = field(default=None, repr=False)
+    epochs: int = 3
+    weighing: Any = field(default=None, repr=False)
+    replay: Replay | None = field(default=None, repr=False)
+    rounds: tuple[Any, ...] = ()
+    train: ImpressionLog | None = field(default=None, repr=False)
+    held_out: ImpressionLog | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -158,13 +178,58 @@ class Ranker(Displayable):
                 )
         return out
 
-    def update(self, log: ImpressionLog, **options: Any) -> Ranker:
-        """Learn from a new log; see ``causalrec.finetune.rounds.update``."""
-        raise NotImplementedError
+    def update(
+        self,
+        log: ImpressionLog,
+        *,
+        epochs: int = 1,
+        replay: float = 0.5,
+        standard_errors: float = 1.0,
+        output: str | Path | None = None,
+        random_state: int | np.random.Generator | None = None,
+    ) -> Ranker:
+        """Go on learning from a new log, and keep what was learnt if held-out users of the new log are the better for it.
 
-    def without_source(self) -> Ranker:
-        """The ranker without the rows that ``update`` would replay."""
-        return replace(self, source=None)
+        Parameters
+        ----------
+        log : ImpressionLog
+            With the same roles.
+        epochs : int
+        replay : float
+            Rows of earlier logs that are mixed in, as a share of the new log's.
+        standard_errors : float
+            By how many of the paired difference the new weights must be better to be promoted.
+        output : path or None
+        random_state : int, Generator or None
+
+        Returns
+        -------
+        Ranker
+            The promoted one, or this one; ``rounds`` says which, and why.
+
+        Raises
+        ------
+        OverlapError
+            The new log's propensities support nothing; the ranker stays as it is.
+        """
+        from causalrec.finetune.rounds import update
+
+        return update(
+            self, log, epochs=epochs, replay=replay, standard_errors=standard_errors, output=output, random_state=random_state
+        )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the ranker to a folder of its own: weights, options, evaluation, rows to replay; no pickles."""
+        from causalrec.finetune.stored import save_ranker
+
+        return save_ranker(self, Path(folder), overwrite)
+
+    @staticmethod
+    def load(folder: str | Path, *, device: str | None = None) -> Ranker:
+        """Read what ``save`` wrote. The pretrained encoder must be where it was, with the same weights."""
+        from causalrec.finetune.stored import load_ranker
+
+        return load_ranker(Path(folder), device)
 
     def _title(self) -> str:
         return (

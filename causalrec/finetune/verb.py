@@ -32,7 +32,7 @@ from causalrec.finetune.fitting import Task, Trained, run
 from causalrec.finetune.labels import Curve, GuardRails, Labels, check_support, guard_rails, labels_of
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
-from causalrec.finetune.ranker import Ranker
+from causalrec.finetune.ranker import Ranker, Replay
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip, NuisanceRecipe
@@ -142,7 +142,7 @@ def finetune(
     _check(log, objective, adapter, head, training, weighing, random_data, encoder)
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
     seed = int(as_generator(random_state).integers(2**31))
-    job = _Job(
+    job = Job(
         log, objective or Auto(), adapter or Frozen(), head or Head(), epochs, training or Training(), weighing or Weighing(),
         random_data or RandomData(), encoder or TextEmbedder(), seed,
     )  # fmt: skip
@@ -168,7 +168,7 @@ def _check(log: Any, *given: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Job:
+class Job:
     """What was asked for, defaults filled in."""
 
     log: ImpressionLog
@@ -182,8 +182,8 @@ class _Job:
     encoder: TextEmbedder
     seed: int
 
-    def prepared(self) -> _Prepared:
-        """Split by user, weigh the rows, look the texts up."""
+    def prepared(self, known: dict[str, int] | None = None) -> Prepared:
+        """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None."""
         log = self.log if self.log.blocks else embed(self.log, self.encoder)
         rng = np.random.default_rng(self.seed)
         train, valid = log.split(self.training.validation, rng)
@@ -191,7 +191,8 @@ class _Job:
         labels, held = labels_of(
             train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, rng=rng
         )
-        known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
+        if known is None:
+            known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
         rails = guard_rails(labels)
         for one in self._objectives():
             if one.needs_control and not labels.control_seen:
@@ -203,17 +204,17 @@ class _Job:
             if one.needs_propensity:
                 rails = check_support(labels, "the training log")
         feeds = [feed_of_log(part, self.head.kind, known) for part in (train, valid)]
-        return _Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails)
+        return Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails)
 
     def _objectives(self) -> tuple[Objective, ...]:
         return self.objective.all if isinstance(self.objective, Auto) else (self.objective,)
 
 
 @dataclass(frozen=True, eq=False)
-class _Prepared:
+class Prepared:
     """Rows, weights and texts, ready to train."""
 
-    job: _Job
+    job: Job
     train: ImpressionLog
     valid: ImpressionLog
     labels: Labels
@@ -238,7 +239,8 @@ class _Prepared:
         notes = ("Held out are the same users who chose the objective.",) if choice and job.random_data.validation is None else ()
         return Ranker(
             kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails, choice, folder, job.encoder,
-            self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, self,
+            self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
+            job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid,
         )  # fmt: skip
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
@@ -312,7 +314,7 @@ class _Prepared:
         return evaluate(trained.valid_scores, self.held, mar, notes)
 
 
-def _random_part(prepared: _Prepared, frame: pd.DataFrame | None) -> tuple[Feed, F64, Any] | None:
+def _random_part(prepared: Prepared, frame: pd.DataFrame | None) -> tuple[Feed, F64, Any] | None:
     """The feed, outcome and user codes of randomly drawn impressions."""
     if frame is None:
         return None

@@ -1,0 +1,161 @@
+"""The loop: learn from a new log, look at users who were held out of it, promote or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalrec._checks import as_generator, check_scalar
+from causalrec._display import Displayable
+from causalrec.errors import ArgumentError, CausalRecError
+from causalrec.finetune.evaluation import chosen, evaluate, risk_difference
+from causalrec.finetune.feed import Feed, joined, part_of
+from causalrec.finetune.labels import Labels
+from causalrec.finetune.verb import Job, Prepared, RandomData, Weighing
+from causalrec.log import ImpressionLog
+from causalrec.scores import Estimate, estimate_of, ratio_influence
+
+if TYPE_CHECKING:
+    from causalrec.finetune.ranker import Ranker
+
+Ints = npt.NDArray[np.int64]
+LEAST_USERS = 100
+"""Held-out users whom no round has trained on, below whom the effect is not estimated anew."""
+
+
+@dataclass(frozen=True, eq=False)
+class Round(Displayable):
+    """One new log.
+
+    Attributes
+    ----------
+    number : int
+    n, n_held_out : rows of the new log, and of its held-out users
+    n_replayed : rows of earlier logs that were mixed in
+    promoted : bool
+    risk : Estimate
+        Held-out doubly robust risk of the new weights less that of the old ones, nats per impression.
+    value : Estimate
+        Clicks per impression shown of the new weights' choice less that of the old ones'.
+    effect : Estimate or None
+        Of the treatment among held-out users whom no round has trained on, adjusted with the new encoder.
+    reason : str
+    """
+
+    number: int
+    n: int
+    n_held_out: int
+    n_replayed: int
+    promoted: bool
+    risk: Estimate
+    value: Estimate
+    effect: Estimate | None
+    reason: str
+
+    def _title(self) -> str:
+        return f"Round {self.number}: {'promoted' if self.promoted else 'not promoted'}. {self.reason}"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        named = [("held-out risk, new less old, nats", self.risk), ("clicks per impression shown, new less old", self.value)]
+        if self.effect is not None:
+            named.append(("effect of showing, adjusted with the new encoder", self.effect))
+        return [
+            {"quantity": n, "estimate": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper}
+            for n, e in named
+        ]
+
+
+def update(
+    ranker: Ranker,
+    log: ImpressionLog,
+    *,
+    epochs: int,
+    replay: float,
+    standard_errors: float,
+    output: str | Path | None,
+    random_state: int | np.random.Generator | None,
+) -> Ranker:
+    """See ``Ranker.update``."""
+    replay = check_scalar(replay, "replay", ge=0, le=100)
+    bar = check_scalar(standard_errors, "standard_errors", ge=0)
+    epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
+    if not isinstance(log, ImpressionLog):
+        raise ArgumentError(f"update takes an ImpressionLog, got a {type(log).__name__}.")
+    if bool(log.roles.history) != ranker.has_history:
+        raise ArgumentError(
+            f"the ranker was trained {'with' if ranker.has_history else 'without'} a history; the new log must declare the same roles."
+        )
+    rng = as_generator(random_state)
+    job = Job(
+        log, ranker.objective, ranker.adapter, ranker.head, epochs, ranker.training, ranker.weighing or Weighing(), RandomData(),
+        ranker.base, int(rng.integers(2**31)),
+    )  # fmt: skip
+    new = job.prepared(ranker.known_items)
+    mixed, replayed = _with_replay(new, ranker, replay, rng)
+    trained = mixed.ranker(output, ranker.trained.network.learned())
+    old_f, new_f = ranker.score_log(new.valid), trained.trained.valid_scores
+    risk = risk_difference(new_f, old_f, new.held, ranker.objective.aims_at)
+    promoted = risk.value < -bar * risk.std_error
+    kept = trained if promoted else ranker
+    record = Round(
+        len(ranker.rounds) + 1, len(log), len(new.valid), replayed, promoted, risk, _value_difference(new_f, old_f, new.held),
+        _effect(kept, new, ranker.seen_units, job.seed), _reason(promoted, risk, bar),
+    )  # fmt: skip
+    if not promoted:
+        return replace(ranker, rounds=(*ranker.rounds, record))
+    return replace(
+        trained, rounds=(*ranker.rounds, record), choice=ranker.choice, histories=ranker.histories | trained.histories,
+        seen_units=np.union1d(ranker.seen_units, trained.seen_units), evaluation=evaluate(new_f, new.held, None),
+    )  # fmt: skip
+
+
+def _with_replay(new: Prepared, ranker: Ranker, share: float, rng: np.random.Generator) -> tuple[Prepared, int]:
+    """The new rows and a sample of earlier users' rows, and how many these are."""
+    if ranker.replay is None or share == 0:
+        return new, 0
+    units = ranker.replay.labels.units
+    order = rng.permutation(int(units.max()) + 1)
+    taken = np.cumsum(np.bincount(units)[order]) <= share * len(new.train)
+    rows = np.flatnonzero(np.isin(units, order[taken]))
+    if not len(rows):
+        return new, 0
+    feed: Feed = joined(new.train_feed, part_of(ranker.replay.feed, rows))
+    labels: Labels = new.labels.joined(ranker.replay.labels.take(rows))
+    return replace(new, train_feed=feed, labels=labels), len(rows)
+
+
+def _value_difference(new_f: Any, old_f: Any, held: Labels) -> Estimate:
+    """Off-policy value of one choice less that of another on the same rows, clicks per impression shown."""
+    (a, of_a), (b, of_b) = (ratio_influence(pi * held.psi1, pi) for pi in (chosen(new_f, held), chosen(old_f, held)))
+    return estimate_of(a - b, of_a - of_b, held.units, held.items)
+
+
+def _effect(kept: Ranker, new: Prepared, seen: npt.NDArray[np.uint64], seed: int) -> Estimate | None:
+    """Effect of the treatment among held-out users whom no round has trained on, or None where they are few or do not overlap."""
+    from causalrec.estimate import estimate
+    from causalrec.identify import identify
+    from causalrec.represent import embed
+
+    if not new.held.control_seen or not kept.adapter.mergeable:
+        return None
+    fresh = new.valid.take(~new.valid.rows_of(np.union1d(seen, new.train.unit_hashes)))
+    if len(fresh) == 0 or fresh.n_units < LEAST_USERS:
+        return None
+    try:
+        embedded = embed(fresh, kept.encoder)
+        return estimate(embedded, identify(embedded), random_state=seed).analysis.effect
+    except CausalRecError:
+        return None
+
+
+def _reason(promoted: bool, risk: Estimate, bar: float) -> str:
+    size = f"its held-out risk is {abs(risk.value):.5f} nats {'below' if risk.value < 0 else 'above'} that of the last round (standard error {risk.std_error:.5f})"
+    if promoted:
+        return f"New weights: {size}."
+    return f"The old weights stay: {size}, and must be below it by more than {bar:g} standard error."
+
+

@@ -1,0 +1,194 @@
+"""A ranker in a folder, and back: JSON, arrays and safetensors; nothing that could run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalrec.errors import OutputError, SavedError
+from causalrec.finetune import adapters, objectives
+from causalrec.finetune.choice import ObjectiveChoice
+from causalrec.finetune.evaluation import Evaluation, Ranking
+from causalrec.finetune.feed import Feed
+from causalrec.finetune.fitting import Trained
+from causalrec.finetune.folder import written
+from causalrec.finetune.labels import GuardRails, Labels
+from causalrec.finetune.options import Head, Training
+from causalrec.finetune.rounds import Round
+from causalrec.nuisance import Clip
+from causalrec.represent.text import TextEmbedder
+from causalrec.scores import Estimate
+
+if TYPE_CHECKING:
+    from causalrec.finetune.ranker import Ranker
+
+FORMAT = 1
+MANIFEST, WEIGHTS, ARRAYS, WORDS = "ranker.json", "learned.safetensors", "arrays.npz", "words.json"
+KNOWN: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        *(getattr(objectives, n) for n in ("Naive", "IPS", "SNIPS", "DR", "DRJL", "MRDR", "POEM", "BanditNet", "UpliftWeighted")),
+        *(getattr(adapters, n) for n in ("Frozen", "LoRA", "IA3", "PrefixTuning", "PromptTuning", "FullTuning", "AdaLoRA")),
+        Clip, Head, Training, GuardRails, Evaluation, Ranking, ObjectiveChoice, Round, Estimate,
+    )
+}  # fmt: skip
+"""What a manifest may name; anything else in it is refused."""
+OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "rounds", "notes")
+OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second")
+OF_FEED = ("item", "starts", "members", "history", "item_effect")
+OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items")
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses that are known, tuples, mappings and numbers as JSON; influence functions are left out."""
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = {f.name: to_plain(getattr(value, f.name)) for f in fields(value) if f.name != "influence"}
+        return {"is": type(value).__name__, **kept}
+    if isinstance(value, dict):
+        return {"is": "dict", "items": {str(k): to_plain(v) for k, v in value.items()}}
+    if isinstance(value, (tuple, list)):
+        return {"is": "tuple", "items": [to_plain(v) for v in value]}
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def from_plain(value: Any) -> Any:
+    """What ``to_plain`` was given; ``SavedError`` for a name that is not known."""
+    if not isinstance(value, dict):
+        return value
+    name = value["is"]
+    if name == "dict":
+        return {k: from_plain(v) for k, v in value["items"].items()}
+    if name == "tuple":
+        return tuple(from_plain(v) for v in value["items"])
+    if name not in KNOWN:
+        raise SavedError(f"the manifest names {name!r}, which no ranker of this version has.")
+    given = {k: from_plain(v) for k, v in value.items() if k != "is"}
+    return KNOWN[name](**given, **({"influence": np.empty(0)} if name == "Estimate" else {}))
+
+
+def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
+    """Write a ranker.
+
+    Raises
+    ------
+    OutputError
+        The folder holds something, or cannot be written.
+    """
+    from safetensors.torch import save_file
+
+    from causalrec import __version__
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        if not overwrite:
+            raise OutputError(f"{folder} exists and is not empty; name another folder, or pass overwrite=True to replace a saved ranker.")
+        if not (folder / MANIFEST).is_file():
+            raise OutputError(f"{folder} holds no {MANIFEST}, so that no ranker was saved there; it is not replaced.")
+    with written(folder, "the ranker") as half:
+        state = {n: v.detach().cpu().contiguous() for n, v in ranker.trained.network.learned().items()}
+        save_file(state, str(half / WEIGHTS))
+        np.savez(half / ARRAYS, **_arrays(ranker))
+        words = {
+            "known_items": ranker.known_items, "histories": ranker.histories,
+            "replay": None if ranker.replay is None else ranker.replay.feed.texts,
+        }  # fmt: skip
+        (half / WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        base = ranker.base
+        manifest = {
+            "format": FORMAT, "causalrec": __version__, "summary": ranker.summary().splitlines(),
+            "base": {"model": base.model, "revision": base.revision, "max_length": base.max_length, "fingerprint": base.fingerprint},
+            "has_history": ranker.has_history, "ranker": {n: to_plain(getattr(ranker, n)) for n in OF_RANKER},
+            "trained": {n: to_plain(getattr(ranker.trained, n)) for n in OF_TRAINED},
+            "clip": None if ranker.replay is None else [ranker.replay.labels.clip.bound, ranker.replay.labels.logged],
+            "files": {f.name: _sha256(f) for f in sorted(half.iterdir())},
+        }  # fmt: skip
+        (half / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def load_ranker(folder: Path, device: str | None) -> Ranker:
+    """Read a ranker.
+
+    Raises
+    ------
+    SavedError
+        Nothing was saved there, it is damaged or of another version, or the encoder's weights are others now.
+    """
+    from causalrec.finetune.ranker import Ranker, Replay
+
+    manifest = _manifest(folder)
+    if set(manifest["files"]) != {WEIGHTS, ARRAYS, WORDS}:
+        raise SavedError(f"{folder} is no whole ranker: its {MANIFEST} names {sorted(manifest['files'])}.")
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+            raise SavedError(f"{folder / name} is missing or damaged; save the ranker again.")
+    held = manifest["base"]
+    base = TextEmbedder(held["model"], revision=held["revision"], max_length=held["max_length"], device=device)
+    if base.fingerprint != held["fingerprint"]:
+        raise SavedError(
+            f"the ranker stands on the encoder {held['fingerprint']}, but {held['model']!r} is {base.fingerprint} here: another vocabulary or other weights. "
+            "Take the encoder that it was trained on."
+        )
+    words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
+    given = {n: from_plain(v) for n, v in manifest["ranker"].items()}
+    with np.load(folder / ARRAYS, allow_pickle=False) as found:
+        arrays = {n: found[n] for n in found.files}
+    replay = None if words["replay"] is None else Replay(*_rows(arrays, tuple(words["replay"]), manifest["clip"]))
+    trained = _trained(folder, manifest, given, len(words["known_items"]), base, arrays["valid_scores"], device)
+    histories = {user: tuple(h) for user, h in words["histories"].items()}
+    return Ranker(
+        **{n: given[n] for n in OF_RANKER}, folder=folder, base=base, known_items=words["known_items"], histories=histories,
+        has_history=manifest["has_history"], seen_units=arrays["seen_units"], trained=trained, replay=replay,
+    )  # fmt: skip
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SavedError(f"{folder} holds no saved ranker ({type(error).__name__}: {error}); Ranker.save writes one.") from error
+    if found.get("format") != FORMAT:
+        raise SavedError(f"{folder} has format {found.get('format')!r}, this version reads {FORMAT}; load it with causalrec {found.get('causalrec')}.")
+    return found
+
+
+def _arrays(ranker: Ranker) -> dict[str, Any]:
+    out: dict[str, Any] = {"seen_units": ranker.seen_units, "valid_scores": ranker.trained.valid_scores}
+    if ranker.replay is not None:
+        feed, labels = ranker.replay.feed, ranker.replay.labels
+        out |= {f"feed_{n}": getattr(feed, n) for n in OF_FEED if getattr(feed, n) is not None}
+        out |= {f"labels_{n}": getattr(labels, n) for n in OF_LABELS if getattr(labels, n) is not None}
+    return out
+
+
+def _rows(arrays: dict[str, Any], texts: tuple[str, ...], clip: Any) -> tuple[Feed, Labels]:
+    feed = Feed(texts, **{n: arrays.get(f"feed_{n}") for n in OF_FEED})
+    return feed, Labels(**{n: arrays.get(f"labels_{n}") for n in OF_LABELS}, clip=Clip(clip[0]), logged=clip[1])
+
+
+def _trained(
+    folder: Path, manifest: dict[str, Any], given: dict[str, Any], n_effects: int, base: TextEmbedder, scores: Any, device: str | None
+) -> Trained:
+    from safetensors.torch import load_file
+
+    from causalrec.finetune import towers
+    from causalrec.represent.encoder import _device
+
+    has_history = manifest["has_history"] and given["head"].kind == "two-tower"
+    network, tokenizer = towers.build(
+        base._files(), given["adapter"], given["head"], n_effects, has_history, given["objective"].imputes, 1_000, 0
+    )
+    try:
+        network.restore(load_file(str(folder / WEIGHTS)))
+    except ValueError as error:
+        raise SavedError(f"{folder / WEIGHTS} does not fit what its {MANIFEST} describes ({error}).") from error
+    kept = {n: from_plain(v) for n, v in manifest["trained"].items()}
+    return Trained(network.eval().to(_device(device)), tokenizer, valid_scores=scores, **kept)
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
