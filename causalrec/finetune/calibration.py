@@ -154,11 +154,13 @@ def platt_cross_fitted(
     fold = (rng.permutation(n_units) % folds)[codes]
     after, intercept, slope = _scaled(before, arm, w, fold, folds)
     ci = [_basic_interval(v, arm, w, codes, bins, alpha, rng) for v in (before, after)]
-    table = [row for name, v in (("as handed in", before), ("Platt-scaled", after)) for row in _reliability(name, v, arm, codes, bins)]
+    ece = [expected_calibration_error(v, arm, bins, w) for v in (before, after)]
+    rms = [debiased_calibration_error(v, arm, bins) for v in (before, after)]
+    loss = [_log_loss(v, arm, w) for v in (before, after)]
+    stages = (("as handed in", before), ("Platt-scaled", after))
+    table = tuple(row for name, v in stages for row in _reliability(name, v, arm, codes, bins))
     return CalibrationOfPropensity(
-        before, after, *(expected_calibration_error(v, arm, bins, w) for v in (before, after)), *ci,
-        *(debiased_calibration_error(v, arm, bins) for v in (before, after)), *(_log_loss(v, arm, w) for v in (before, after)),
-        intercept, slope, tuple(table), len(before), n_units,
+        before, after, ece[0], ece[1], ci[0], ci[1], rms[0], rms[1], loss[0], loss[1], intercept, slope, table, len(before), n_units,
     )  # fmt: skip
 
 

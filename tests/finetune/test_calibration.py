@@ -75,7 +75,8 @@ def test_the_same_seed_the_same_numbers_and_a_readable_result() -> None:
     one, other = (platt_cross_fitted(*draw(4, slope=2), random_state=5) for _ in range(2))
     assert one.summary() == other.summary()
     assert one.table == other.table
-    assert "as handed in" in one.summary() and "Platt-scaled" in one._repr_html_()
+    assert "as handed in" in one.summary()
+    assert "Platt-scaled" in one._repr_html_()
     assert list(one.to_frame()["ece"]) == [one.ece_before, one.ece_after]
     rows = [r for r in one.table if r["propensity"] == "as handed in"]
     assert sum(r["rows"] for r in rows) == one.n
@@ -104,4 +105,6 @@ def test_bad_input(change: dict[str, Any], error: type[Exception], says: str) ->
 def test_certain_propensities_do_not_break_the_log_odds() -> None:
     p, t, units = draw(5)
     found = platt_cross_fitted(np.round(p), t, units, random_state=0)
-    assert np.isfinite(found.after).all() and 0 < found.after.min() and found.after.max() < 1
+    assert np.isfinite(found.after).all()
+    assert found.after.min() > 0
+    assert found.after.max() < 1

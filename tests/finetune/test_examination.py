@@ -86,7 +86,9 @@ def test_agrees_with_fixed_effects_poisson_of_another_library(log: cr.Impression
 def test_em_never_falls_and_ends(log: cr.ImpressionLog) -> None:
     curve = position_curve(log, method="em")
     path = np.array(curve.log_likelihood)
-    assert curve.converged and (np.diff(path) >= -1e-9).all() and path[-1] > path[0] + 100
+    assert curve.converged
+    assert (np.diff(path) >= -1e-9).all()
+    assert path[-1] > path[0] + 100
     assert curve.theta == pytest.approx(position_curve(log).theta, abs=0.02)
 
 
@@ -140,7 +142,8 @@ def test_position_that_is_a_function_of_the_item_is_warned_of() -> None:
     extra = frame.iloc[:200].assign(shown=0, position=np.nan)
     with pytest.warns(CausalRecWarning, match="nearly a function of the item"):
         curve = position_curve(cr.read_log(pd.concat([frame, extra], ignore_index=True), **ROLES))
-    assert curve.information < 0.05 and curve.r2_item > 0.95
+    assert curve.information < 0.05
+    assert curve.r2_item > 0.95
     assert "CAUTION" in curve.summary()
 
 
@@ -180,6 +183,15 @@ def test_theta_that_depends_on_context_is_said(log: cr.ImpressionLog) -> None:
     assert any("depends on more than the position" in n for n in curve.notes)
 
 
+def test_few_rows_an_item_bend_em_and_leave_harvesting_alone() -> None:
+    thin = world.draw("items", SEED, n_sessions=2500, n_items=5000)
+    with pytest.warns(CausalRecWarning, match=r"rows an item.*use method='harvest'"):
+        bent = position_curve(thin, method="em")
+    curve = position_curve(thin)
+    assert (bent.theta - world.THETA)[1:5].min() > 0.02
+    assert (np.abs(curve.theta - world.THETA) < 4 * curve.std_error + 1e-12).all()
+
+
 def test_a_rise_is_reported_not_ruled_out() -> None:
     rng = np.random.default_rng(2)
     n = 20_000
@@ -190,7 +202,8 @@ def test_a_rise_is_reported_not_ruled_out() -> None:
         "clicked": (rng.random(n) < 0.4 * theta).astype(int), "shown": (np.arange(n) % 10 > 0).astype(int),
     })  # fmt: skip
     curve = position_curve(cr.read_log(frame, **ROLES))
-    assert curve.rises == ((3, 4),) and not curve.monotone
+    assert curve.rises == ((3, 4),)
+    assert not curve.monotone
     assert curve.theta[3] == pytest.approx(1.3, abs=0.15)
     assert any("rows='all'" in n for n in curve.notes)
     assert position_curve(cr.read_log(frame, **ROLES), rows="all").n == n
@@ -200,7 +213,8 @@ def test_a_rise_is_reported_not_ruled_out() -> None:
 def test_rare_positions_are_pooled_without_a_look_at_their_clicks() -> None:
     position = np.repeat([1, 2, 3, 4, 5], [100, 100, 3, 4, 2])
     distinct, group = position_groups(position, np.ones(len(position)), np.ones(len(position)), 10)
-    assert distinct.tolist() == [1, 2, 3, 4, 5] and group.tolist() == [0, 1, 1, 1, 1]
+    assert distinct.tolist() == [1, 2, 3, 4, 5]
+    assert group.tolist() == [0, 1, 1, 1, 1]
     y = np.where(position < 3, 1.0, 0.0)
     assert position_groups(position, y, np.ones(len(position)), 6)[1].tolist() == [0, 1, 2, 2, 2]
     assert position_groups(np.array([1, 1, 2]), np.ones(3), np.ones(3), 10)[1].tolist() == [0, 0]
@@ -220,7 +234,8 @@ def test_a_position_that_no_item_links_is_not_identified(log: cr.ImpressionLog) 
     for method in ("harvest", "em"):
         with pytest.warns(CausalRecWarning, match="position 8 is not identified"):
             curve = position_curve(changed(log, item=item), method=method)  # type: ignore[arg-type]
-        assert np.isnan(curve.theta[7]) and np.isfinite(curve.theta[:7]).all()
+        assert np.isnan(curve.theta[7])
+        assert np.isfinite(curve.theta[:7]).all()
         assert curve.theta_at([1, 7]).shape == (2,)
         with pytest.raises(EstimationError, match="position 8 is not identified"):
             curve.theta_at([1, 8])
@@ -252,8 +267,9 @@ def test_a_given_curve() -> None:
     assert curve.positions.tolist() == [1, 2, 3]
     assert curve.theta_at(np.array([3.0, 1, 2])) == pytest.approx([0.25, 1, 0.5])
     assert curve.theta_at(pd.Series([2])).shape == (1,)
-    assert "divided by" in curve.summary() and list(curve.to_frame()["position"]) == [1, 2, 3]
-    with pytest.raises(EstimationError, match="position 4 .*not on the curve, which has positions 1 to 3"):
+    assert "divided by" in curve.summary()
+    assert list(curve.to_frame()["position"]) == [1, 2, 3]
+    with pytest.raises(EstimationError, match=r"position 4 .*not on the curve, which has positions 1 to 3"):
         curve.theta_at([1, 4])
     with pytest.raises(LogError, match="missing"):
         curve.theta_at([1, np.nan])
@@ -272,11 +288,14 @@ def test_result_reads_and_plots(log: cr.ImpressionLog) -> None:
     curve = position_curve(log)
     frame = curve.to_frame()
     assert list(frame["position"]) == list(range(1, 9))
-    assert (frame.ci_lower <= frame.theta).all() and (frame.theta <= frame.ci_upper).all()
+    assert (frame.ci_lower <= frame.theta).all()
+    assert (frame.theta <= frame.ci_upper).all()
     assert frame.rows.sum() == curve.n == int(log.treatment.sum())
-    assert curve.ci_lower[0] == curve.ci_upper[0] == 1 and curve.std_error[0] == 0
+    assert curve.ci_lower[0] == curve.ci_upper[0] == 1
+    assert curve.std_error[0] == 0
     assert np.sqrt(np.diag(curve.covariance)) * curve.theta == pytest.approx(curve.std_error)
-    assert "users" in curve.summary() and "<table>" in curve._repr_html_()
+    assert "users" in curve.summary()
+    assert "<table>" in curve._repr_html_()
 
 
 def few_users(f: pd.DataFrame) -> pd.DataFrame:
