@@ -27,7 +27,7 @@ CELLS = 6_000_000
 """Rows × regressions that one thread solves at once."""
 PROHIBITIVE = 1e8
 NEAR = 1e-2
-"""Nats, for repetitions of a regression."""
+"""Nats, for repetitions of a regression, and for regressions without some nodes."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,16 @@ class Batch:
                 out[where] *= np.where([owner in left_out for owner in part.owners], PROHIBITIVE, 1.0)
         return out
 
+    def without(self, beta: F64, tasks: list[Task], data: Data) -> F64:
+        """(p, k) coefficients with zeros for the nodes that each task's repetition does without."""
+        if data.left_out is None:
+            return beta
+        out = beta.copy()
+        for j, task in enumerate(tasks):
+            owners = [o for part in self.designs[task.target].parts for o in part.owners]
+            out[1 : 1 + len(owners), j] *= ~np.isin(owners, data.left_out[task.rep])
+        return out
+
     def fit(
         self, tasks: list[Task], data: Data, start: F64 | None = None, alike: bool = False
     ) -> tuple[F64, ...]:
@@ -195,11 +205,11 @@ class Batch:
         return self._preconditioners.setdefault(key, Preconditioner(exact=alike))
 
     def _first_of_each_family(self, tasks: list[Task], data: Data, alike: bool) -> list[int]:
-        """Tasks whose family has no factor yet, one a family: chosen here, not by the thread that comes first."""
+        """Tasks whose family has no inverse yet, one a family: chosen here, not by the thread that comes first."""
         first: dict[tuple[int, int], int] = {}
         for i, task in enumerate(tasks):
             family, shared = self._family(task, data, alike), self._shared(task, data, alike)
-            if family not in shared.factors:
+            if family not in shared.inverses:
                 first.setdefault((id(shared), family), i)
         return list(first.values())
 
@@ -228,7 +238,8 @@ class Batch:
         return Problems(y, w, penalty, np.array([self.logistic[t.target] for t in tasks]), family)
 
     def _fit(self, tasks: list[Task], data: Data, start: F64 | None, alike: bool) -> F64:
-        shared, near = self._shared(tasks[0], data, alike), NEAR if alike else TOLERANCE
+        shared = self._shared(tasks[0], data, alike)
+        near = NEAR if alike or data.left_out is not None else TOLERANCE
         return solve(self._operator(tasks, data), self._problems(tasks, data, alike), start, shared, near)
 
     def predict(self, tasks: list[Task], betas: tuple[F64, ...], data: Data) -> F64:

@@ -363,7 +363,7 @@ def refit(batch: Batch, data: Data, models: FoldModels, target: Target, calibrat
     start = np.tile(models.fold_starts(target, k), (1, reps))
     if data.z is not None:
         start = np.vstack([start, np.zeros((1, start.shape[1]))])
-    found = batch.fit(tasks, data, start, alike=data.left_out is None)
+    found = batch.fit(tasks, data, batch.without(start, tasks, data), alike=data.left_out is None)
     eta = batch.predict(tasks, found, data).reshape(-1, reps, k)
     eta = np.take_along_axis(eta, batch.fold[:, None, None], axis=2)[:, :, 0]
     if calibrate and target == "propensity":

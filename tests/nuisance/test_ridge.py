@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from causalrec.nuisance.crossfit import PRIOR_SLOPE, platt_scale
 from causalrec.nuisance.design import Design, Part, PrivateColumn
-from causalrec.nuisance.ridge import Problems, _factor, solve
+from causalrec.nuisance.ridge import Inverse, Problems, _factor, solve
 
 F32 = npt.NDArray[np.float32]
 N, D = 500, 12
@@ -172,5 +172,20 @@ def test_a_gram_that_rounding_left_indefinite_is_factored_all_the_same():
     turn, _ = np.linalg.qr(rng.normal(size=(6, 6)))
     for least in (-1e-5, -5e-4):
         matrix = turn @ np.diag([least, 0.0, 1.0, 2.0, 3.0, 1.0]) @ turn.T
-        lower = np.tril(_factor(matrix)[0])
+        lower = _factor(matrix)
         assert np.abs(lower @ lower.T - matrix).max() < 0.05
+
+
+@pytest.mark.parametrize(("alike", "kept"), [(0.9, np.float32), (1 - 1e-12, np.float64)])
+def test_an_inverse_is_kept_short_only_where_rounding_leaves_it_definite(alike: float, kept: type) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 30))
+    x[:, 1] = alike * x[:, 0] + np.sqrt(1 - alike**2) * x[:, 1]
+    units = np.append([10.0, 10.0], 10.0 ** rng.uniform(-1, 1, 28))
+    matrix = (x * units).T @ (x * units)
+    found = Inverse.of(matrix)
+    assert found.core.dtype == kept
+    assert np.linalg.eigvalsh(found.core.astype(float)).min() > 0
+    r = rng.standard_normal((30, 4))
+    if kept is np.float32:
+        np.testing.assert_allclose(matrix @ found.times(r), r, atol=0.02)
