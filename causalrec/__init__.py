@@ -42,6 +42,7 @@ _HOME = {
     "Segments": "estimate",
     "SLearner": "estimate",
     "TLearner": "estimate",
+    "WordEffects": "estimate",
     "XLearner": "estimate",
     "Folds": "nuisance",
     "Nuisances": "nuisance",

@@ -11,6 +11,7 @@ from causalrec.estimate.instrument import InstrumentFit, estimate_instrument
 from causalrec.estimate.metalearners import SLearner, TLearner, XLearner
 from causalrec.estimate.segments import Segments, segments
 from causalrec.estimate.ti import instrument_like, project_propensity
+from causalrec.estimate.word_effects import WordEffects
 
 __all__ = [
     "IPW",
@@ -29,6 +30,7 @@ __all__ = [
     "Segments",
     "SimilarTexts",
     "TLearner",
+    "WordEffects",
     "XLearner",
     "dose_response",
     "estimate",

@@ -164,7 +164,7 @@ class Fit(Displayable):
         return float(np.average(self.cate(self.log), weights=self.analysis.inputs.weights))
 
     def cate(self, log: ImpressionLog) -> F64:
-        """(n,) conditional effect given the modifiers, from the EconML model."""
+        """(n,) conditional effect given the modifiers (and words, of a ``WordEffects`` model)."""
         x = self._x(log)
         return (
             np.full(len(log), float(np.ravel(self.model.effect(None))[0]))
@@ -198,14 +198,15 @@ class Fit(Displayable):
 
         Parameters
         ----------
-        model : unfitted EconML estimator of the DR or DML family, or ``SLearner``, ``TLearner``, ``XLearner``
+        model : unfitted EconML estimator of the DR or DML family, or ``SLearner``, ``TLearner``, ``XLearner``, ``WordEffects``
         """
         inputs = self.analysis.inputs
+        recipe, told = self.modifiers.fitting(model, self.log)
         fitted = fit_econml(
-            model, inputs.y, inputs.t, self._x(self.log), self.nuisances, self.analysis.settings.clip,
+            told, inputs.y, inputs.t, recipe.matrix(self.log), self.nuisances, self.analysis.settings.clip,
             inputs.weights, self.seed, self.analysis.ate_scores,
         )  # fmt: skip
-        return replace(self, model=fitted)
+        return replace(self, model=fitted, modifiers=recipe)
 
     def _x(self, log: ImpressionLog) -> F64 | None:
         missing = [n for n, _ in self.modifiers.columns if n not in log.frame.columns]
@@ -213,7 +214,7 @@ class Fit(Displayable):
             raise EstimationError(
                 f"the log lacks the modifiers {missing}, by which this fit's effect varies."
             )
-        return self.modifiers.apply(log.frame)
+        return self.modifiers.matrix(log)
 
     def bias_aware(self, assumption: Assumption | None = None) -> BiasAware:
         """An interval that allows for what the nuisances have not learnt of texts that are shown once.
@@ -338,12 +339,14 @@ def estimate(
     rng = as_generator(random_state)
     seed = int(rng.integers(2**31))
     analysis = analyse(inputs, settings, nuisances, np.random.default_rng(seed))
-    recipe = ModifierRecipe.learn(log.frame, plan.modifiers)
+    recipe, told = ModifierRecipe.learn(log.frame, plan.modifiers).fitting(
+        default_model() if model is None else model, log
+    )
     final = fit_econml(
-        default_model() if model is None else model,
+        told,
         inputs.y,
         inputs.t,
-        recipe.apply(log.frame),
+        recipe.matrix(log),
         analysis.nuisances,
         settings.clip,
         inputs.weights,

@@ -89,7 +89,7 @@ class ConstantEffect(OnNuisances):
     def _fit(
         self, y: F64, t: F64, x: F64, nuisances: OutOfFold, e: F64, w: F64 | None, scores: F64 | None
     ) -> None:
-        self.average_ = float(np.average(_scores(y, t, nuisances, e, scores), weights=w))
+        self.average_ = float(np.average(scores_of(y, t, nuisances, e, scores), weights=w))
 
     def _effect(self, x: F64) -> F64:
         return np.full(len(x), self.average_)
@@ -140,7 +140,7 @@ class SLearner(OnNuisances):
     ) -> None:
         mean = e * nuisances.outcome_1 + (1 - e) * nuisances.outcome_0
         binary = bool(np.isin(y, (0.0, 1.0)).all())
-        rest = np.column_stack([_log_odds(mean) if binary else mean, _log_odds(e)])
+        rest = np.column_stack([log_odds(mean) if binary else mean, log_odds(e)])
         learner = _default_single(binary) if self.learner is None else self.learner
         difference = np.empty(len(y))
         for fold in np.unique(nuisances.fold):
@@ -198,11 +198,16 @@ class Stack(OnNuisances):
     models : tuple of fitted models with ``effect``
     shares : tuple of float
         Non-negative, summing to 1.
+    widths : tuple of int, or None
+        How many columns of x each model takes, from the first on; None = all.
     """
 
-    def __init__(self, models: tuple[Any, ...], shares: tuple[float, ...]) -> None:
+    def __init__(
+        self, models: tuple[Any, ...], shares: tuple[float, ...], widths: tuple[int, ...] | None = None
+    ) -> None:
         self.models = models
         self.shares = shares
+        self.widths = widths
 
     def _fit(
         self, y: F64, t: F64, x: F64, nuisances: OutOfFold, e: F64, w: F64 | None, scores: F64 | None
@@ -210,12 +215,15 @@ class Stack(OnNuisances):
         raise ArgumentError("a Stack is made of fitted models and is not fitted; choose_model makes one.")
 
     def _effect(self, x: F64) -> F64:
-        given = x if x.shape[1] else None
-        parts = [s * np.ravel(m.effect(given)) for m, s in zip(self.models, self.shares, strict=True)]
-        return np.sum(parts, axis=0)
+        widths = self.widths or (x.shape[1],) * len(self.models)
+        given = [x[:, :q] if q else None for q in widths]
+        parts = [
+            s * np.ravel(m.effect(own)) for m, s, own in zip(self.models, self.shares, given, strict=True)
+        ]
+        return np.sum(np.broadcast_arrays(np.zeros(len(x)), *parts), axis=0)
 
 
-def _scores(y: F64, t: F64, nuisances: OutOfFold, e: F64, scores: F64 | None) -> F64:
+def scores_of(y: F64, t: F64, nuisances: OutOfFold, e: F64, scores: F64 | None) -> F64:
     """(n,) the given doubly robust scores, or those of first order."""
     from causalrec.scores import aipw_ate
 
@@ -263,7 +271,8 @@ def _mean_of(model: Any, columns: F64) -> F64:
     return np.asarray(model.predict(columns), dtype=np.float64)
 
 
-def _log_odds(p: F64) -> F64:
+def log_odds(p: F64) -> F64:
+    """The log odds, log p/(1 − p), with p held within .0001 of 0 and 1."""
     from scipy.special import logit
 
     return np.asarray(logit(np.clip(p, 1e-4, 1 - 1e-4)), dtype=np.float64)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from causalrec.errors import EstimationError
+from causalrec.estimate.word_features import WordFeatures
+from causalrec.log import ImpressionLog
 
 F64 = npt.NDArray[np.float64]
 
@@ -21,9 +24,12 @@ class ModifierRecipe:
     ----------
     columns : tuple of (name, levels)
         ``levels`` is None for a number.
+    words : WordFeatures or None
+        Columns for the words, of a model of the effect that takes them.
     """
 
     columns: tuple[tuple[str, tuple[str, ...] | None], ...]
+    words: WordFeatures | None = None
 
     @classmethod
     def learn(cls, frame: pd.DataFrame, names: tuple[str, ...]) -> ModifierRecipe:
@@ -34,6 +40,31 @@ class ModifierRecipe:
             number = pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)
             out.append((name, None if number else tuple(sorted(column.astype(str).unique()))))
         return cls(tuple(out))
+
+    def fitting(self, model: Any, log: ImpressionLog) -> tuple[ModifierRecipe, Any]:
+        """The recipe with the words of `log` if the model takes words, else without; and the model told of its columns.
+
+        Raises
+        ------
+        EstimationError
+            The model takes words and the log has no text block.
+        """
+        if isinstance(model, type) or not getattr(model, "takes_words", False):
+            return replace(self, words=None), model
+        words = self.words or WordFeatures.learn(log)
+        if words is None:
+            raise EstimationError(
+                f"{type(model).__name__} lets the effect vary with the words, and the log has no text block of different texts: declare text= in read_log and embed the log."
+            )
+        return replace(self, words=words), type(model)(words.widths)
+
+    def matrix(self, log: ImpressionLog) -> F64 | None:
+        """(n, q + words) of a log: modifiers, then the columns of its words; None without any."""
+        own = self.apply(log.frame)
+        if self.words is None:
+            return own
+        words = self.words.apply(log)
+        return words if own is None else np.hstack([own, words])
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,10 +18,12 @@ from causalrec.estimate.bridge import Predictions, fit_econml, without_fold
 from causalrec.estimate.caveats import units_in_smaller_arm
 from causalrec.estimate.correction import clusters
 from causalrec.estimate.metalearners import ConstantEffect, Stack, TLearner, XLearner
+from causalrec.estimate.word_effects import WordEffects
+from causalrec.estimate.word_features import WordFeatures
 from causalrec.joint import DRAWS, Index, largest, two_way
 
 F64 = npt.NDArray[np.float64]
-CONSTANT, STACK = "constant", "stack"
+CONSTANT, STACK, WORDS = "constant", "stack", "words"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,9 @@ class ModelChoice(Displayable):
     cate : dict of str to (n,)
         Effects predicted for users that the model has not seen.
     apart : bool
-        The nuisances on which a model was trained had not seen these users either.
+        The scores and nuisances on which a model was trained had not seen these users either (ridge nuisances).
+    order : 1 or 2
+        Of the scores to which ``best_fit`` is fitted; models are always compared on scores of first order.
     """
 
     records: tuple[dict[str, Any], ...] = field(repr=False)
@@ -55,6 +59,7 @@ class ModelChoice(Displayable):
     lowest_fit: Fit = field(repr=False)
     cate: dict[str, F64] = field(repr=False)
     apart: bool = True
+    order: int = 1
 
     def _title(self) -> str:
         return f"Models of the effect on held-out users: {self.best} is chosen"
@@ -64,7 +69,9 @@ class ModelChoice(Displayable):
 
     def _notes(self) -> list[str]:
         found = {r["model"]: r for r in self.records}
-        if self.best == CONSTANT:
+        if len(found) == 1:
+            said = "There is nothing by which effects could be told apart: declare modifiers= in read_log, or embed the log's text."
+        elif self.best == CONSTANT:
             said = "No model is shown to beat one effect for everyone on held-out users."
         else:
             said = f"{self.best} beats one effect for everyone: its loss is lower by at least {found[self.best]['joint_lower']:.3g} (one-sided 95 %)."
@@ -72,10 +79,14 @@ class ModelChoice(Displayable):
             said,
             "dr_loss is the mean of (ψ − τ̂)², most of it noise of the scores that no model can explain; compare gains.",
         ]
+        if self.order == 2:
+            notes.append(
+                "Models were compared on first-order scores, whose folds are apart (a score corrected by pairs has met rows of every fold); "
+                "the one that is chosen is then fitted to the corrected scores."
+            )
         if not self.apart:
             notes.append(
-                "What a model was trained on has met held-out users too: scores corrected by pairs of rows hold partners from every fold, and nuisances other than ridge "
-                "may have been trained by them, which flatters S-, T- and X-learners. A ranking is judged apart by uplift(fit, test)."
+                "These nuisances may have been trained by held-out users too, which flatters S-, T- and X-learners. A ranking is judged apart by uplift(fit, test)."
             )
         return notes
 
@@ -85,22 +96,30 @@ class _Data:
     """What models are fitted to and judged by, (n,) each."""
 
     fit: Fit
-    x: F64 | None
+    columns: dict[int, F64 | None]
     psi: F64
     e: F64
     w: F64
-    own_scores: F64 | None
     seed: int
 
     def without(self, model: Any, k: int, nuisances: Predictions) -> F64:
         """Effects in fold k by the model fitted to the other folds, (rows of fold k,)."""
         inputs, out = self.fit.analysis.inputs, self.fit.nuisances.fold != k
+        told, x = self.told(model)
         fitted = fit_econml(
-            model, inputs.y[out], inputs.t[out], None if self.x is None else self.x[out], nuisances,
+            told, inputs.y[out], inputs.t[out], None if x is None else x[out], nuisances,
             self.fit.analysis.settings.clip, None if inputs.weights is None else inputs.weights[out], self.seed,
-            None if self.own_scores is None else self.own_scores[out],
         )  # fmt: skip
-        return np.ravel(fitted.effect(None if self.x is None else self.x[~out]))
+        found = np.ravel(fitted.effect(None if x is None else x[~out]))
+        return np.broadcast_to(found, (int((~out).sum()),))
+
+    def told(self, model: Any) -> tuple[Any, F64 | None]:
+        """The model, told of its columns, and these columns; the same array for all models of a kind."""
+        recipe, told = self.fit.modifiers.fitting(model, self.fit.log)
+        kind = int(recipe.words is not None)
+        if kind not in self.columns:
+            self.columns[kind] = recipe.matrix(self.fit.log)
+        return told, self.columns[kind]
 
 
 def choose_model(
@@ -117,12 +136,14 @@ def choose_model(
     that one, both on nuisances that have not seen it (ridge learners). Its loss is E[(ψ − τ̂)²] with ψ the doubly robust score, and its gain the constant's loss less its own,
     with an interval clustered by user (and item). The R-score compares E[(Y − l − τ̂ (T − e))²] alike. The stack is the
     convex combination with the least loss; its shares for a fold come from the other folds. Nuisances are not fitted again.
+    Scores are of first order here, also where the fit's are corrected by pairs of rows, which have met the rows of every fold.
 
     Parameters
     ----------
     fit : Fit
     models : mapping of name to unfitted model
-        As for ``estimate``; default ``default_models()``. The constant always competes.
+        As for ``estimate``; default ``default_models()`` where modifiers are declared, and ``WordEffects()`` where the log's words
+        are embedded. The constant always competes.
     stack : bool
         Let a combination of the models compete as well.
     alpha : float
@@ -145,12 +166,11 @@ def choose_model(
     check_scalar(alpha, "alpha", gt=0, lt=0.5)
     rng = as_generator(random_state)
     data = _data(fit, int(rng.integers(2**31)))
-    named = _named(default_models() if models is None else models)
+    named = {CONSTANT: ConstantEffect(), **(_competitors(fit) if models is None else _checked(models))}
     cate, apart = _out_of_fold(data, named)
     shares = np.eye(len(named))[0]
     if stack and len(named) > 1:
         cate[STACK], shares = _stacked(data, np.column_stack(list(cate.values())))
-    apart = apart and data.own_scores is None  # pair-corrected scores have met the rows of every fold
     records = _compare(data, cate, alpha, rng)
     for k, record in enumerate(records):
         record["share_in_stack"] = float(shares[k]) if stack and k < len(shares) else float("nan")
@@ -158,7 +178,9 @@ def choose_model(
     best = str(min(beaten, key=lambda r: r["dr_loss"])["model"]) if beaten else CONSTANT
     lowest = str(min(records, key=lambda r: r["dr_loss"])["model"])
     fits = {name: _fit_with(fit, named, name, shares) for name in {best, lowest}}
-    return ModelChoice(tuple(records), best, fits[best], lowest, fits[lowest], cate, apart)
+    return ModelChoice(
+        tuple(records), best, fits[best], lowest, fits[lowest], cate, apart, fit.correction.order
+    )
 
 
 def default_models() -> dict[str, Any]:
@@ -178,20 +200,21 @@ def default_models() -> dict[str, Any]:
     }
 
 
+def _competitors(fit: Fit) -> dict[str, Any]:
+    """The default models that this log allows."""
+    words = {WORDS: WordEffects()} if WordFeatures.learn(fit.log) is not None else {}
+    return {**(default_models() if fit.modifiers.names else {}), **words}
+
+
 def _data(fit: Fit, seed: int) -> _Data:
     inputs, nuisances = fit.analysis.inputs, fit.nuisances
     e = fit.analysis.settings.clip.apply(nuisances.propensity)
-    own = fit.analysis.ate_scores
-    psi = (
-        scores.aipw_ate(inputs.t, inputs.y, e, nuisances.outcome_0, nuisances.outcome_1)[0]
-        if own is None
-        else own
-    )
+    psi = scores.aipw_ate(inputs.t, inputs.y, e, nuisances.outcome_0, nuisances.outcome_1)[0]
     w = np.ones_like(psi) if inputs.weights is None else inputs.weights / inputs.weights.mean()
-    return _Data(fit, fit.modifiers.apply(fit.log.frame), psi, e, w, own, seed)
+    return _Data(fit, {}, psi, e, w, seed)
 
 
-def _named(models: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(models: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(models, Mapping) or not models:
         raise ArgumentError(
             f"models is {models!r}, must be a mapping of names to unfitted models, for instance {{'linear': LinearDRLearner()}}."
@@ -199,7 +222,7 @@ def _named(models: Mapping[str, Any]) -> dict[str, Any]:
     taken = {CONSTANT, STACK} & set(models)
     if taken:
         raise ArgumentError(f"models has the name {sorted(taken)[0]!r}, which is reserved; give it another.")
-    return {CONSTANT: ConstantEffect(), **models}
+    return dict(models)
 
 
 def _out_of_fold(data: _Data, named: dict[str, Any]) -> tuple[dict[str, F64], bool]:
@@ -259,7 +282,11 @@ def _compare(
     items = clusters(inputs, data.fit.correction)
     few = units_in_smaller_arm(inputs)
     names = [n for n in cate if n != CONSTANT]
-    width = _joint_width(data, [loss[CONSTANT] - loss[n] for n in names], items, few, alpha, rng)
+    width = (
+        0.0
+        if not names
+        else _joint_width(data, [loss[CONSTANT] - loss[n] for n in names], items, few, alpha, rng)
+    )
     total_r = float(np.average(r_loss[CONSTANT], weights=data.w))
     records = []
     for name in cate:
@@ -303,6 +330,14 @@ def _fit_with(fit: Fit, named: dict[str, Any], name: str, shares: F64) -> Fit:
     """The fit with one of the models on all its users; of a stack only the members that have a share are fitted."""
     if name != STACK:
         return fit.with_model(named[name])
-    used = [(member, float(s)) for member, s in zip(named, shares, strict=True) if s > 0]
-    models = tuple(fit.with_model(named[member]).model for member, _ in used)
-    return replace(fit, model=Stack(models, tuple(s for _, s in used)))
+    used = [(fit.with_model(named[m]), float(s)) for m, s in zip(named, shares, strict=True) if s > 0]
+    widths = tuple(_width(member) for member, _ in used)
+    widest = used[int(np.argmax(widths))][0]
+    stack = Stack(tuple(member.model for member, _ in used), tuple(s for _, s in used), widths)
+    return replace(widest, model=stack)
+
+
+def _width(fit: Fit) -> int:
+    """Columns that the fit's model takes."""
+    words = fit.modifiers.words
+    return len(fit.modifiers.names) + (0 if words is None else sum(words.widths))

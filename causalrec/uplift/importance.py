@@ -28,7 +28,7 @@ def modifiers_that_count(
     robust loss when the modifier is shuffled (clicks² per impression); p_value of no rise, adjusted by Holm. What cannot be
     said is added to `skipped`.
     """
-    x = fit.modifiers.apply(test.frame)
+    x = fit.modifiers.matrix(test)
     columns = ["modifier", "shap", "shap_lower", "shap_upper", "loss", "loss_lower", "loss_upper", "p_value"]
     if x is None:
         skipped.append("Modifiers: the log declares none that varies; declare modifiers= in read_log.")
@@ -39,6 +39,8 @@ def modifiers_that_count(
         for name, levels in fit.modifiers.columns
         for _ in range(1 if levels is None else len(levels) - 1)
     ]
+    if fit.modifiers.words is not None:
+        owner += [f"the words of {fit.modifiers.words.block}"] * sum(fit.modifiers.words.widths)
     for j, name in enumerate(owner):
         places.setdefault(name, []).append(j)
     shap = _shap(fit, x, test.units, places, rng)

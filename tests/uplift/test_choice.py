@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,9 +80,11 @@ class Recorder(OnNuisances):
     """Keeps the rows it was given."""
 
     seen: list[Any] = []  # noqa: RUF012
+    scores: list[Any] = []  # noqa: RUF012
 
     def _fit(self, y: Any, t: Any, x: Any, nuisances: Any, e: Any, w: Any, scores: Any) -> None:
         self.seen.append((x, nuisances))
+        self.scores.append(scores)
 
     def _effect(self, x: Any) -> Any:
         return np.zeros(len(x))
@@ -96,6 +99,39 @@ def test_a_folds_model_has_seen_no_row_of_its_users(varied: cr.Fit) -> None:
         np.testing.assert_array_equal(given_x, x[fold != k])
         assert not np.allclose(nuisances.outcome_1, varied.nuisances.outcome_1[fold != k], atol=1e-6)
         assert not set(varied.log.units[fold == k]) & set(varied.log.units[fold != k])
+
+
+def test_without_modifiers_and_words_there_is_nothing_to_choose() -> None:
+    world = make_world(1000, 200, seed=0)
+    roles = {**ROLES, "modifiers": [], "confounders": [*ROLES["confounders"], *ROLES["modifiers"]]}
+    log = cr.read_log(world.frame, **roles)
+    choice = choose_model(cr.estimate(log, cr.identify(log), random_state=0))
+    assert choice.best == "constant"
+    assert len(choice.records) == 1
+    assert "There is nothing by which effects could be told apart" in choice.summary()
+
+
+def test_scores_that_choose_have_met_no_other_fold() -> None:
+    """Where pairs of rows correct the fit, models are compared on first-order scores; the winner is fitted to the corrected ones."""
+    rng = np.random.default_rng(5)
+    n = 6000
+    item, x, trait = rng.integers(0, 150, n), rng.standard_normal(n), rng.standard_normal(150)
+    t = rng.random(n) < 0.2 + 0.6 / (1 + np.exp(-1.5 * trait[item]))
+    y = rng.random(n) < 0.3 + 0.1 * np.tanh(trait[item]) + (0.1 + 0.1 * np.tanh(x)) * t
+    frame = pd.DataFrame(
+        {"user": rng.integers(0, 900, n), "item": item, "x": x, "t": t.astype(int), "y": y.astype(int)}
+    )
+    log = cr.read_log(frame, treatment="t", outcome="y", unit="user", item="item", modifiers=["x"])
+    fit = cr.estimate(log, cr.identify(log), correction=cr.Correction(order=2), random_state=0)
+    assert fit.correction.order == 2
+    Recorder.scores.clear()
+    choice = choose_model(fit, {"recorder": Recorder()}, stack=False)
+    assert all(given is None for given in Recorder.scores)
+    assert choice.apart
+    assert choice.order == 2
+    assert "compared on first-order scores" in choice.summary()
+    fit.with_model(Recorder())
+    np.testing.assert_array_equal(Recorder.scores[-1], fit.scores)
 
 
 def test_losses_by_hand(varied: cr.Fit) -> None:
