@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from sklearn.decomposition import NMF
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from causalrec.represent.words import WORDS
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -60,8 +62,7 @@ def find_topics(
     """
     order = np.argsort(np.array(texts, dtype=object), kind="stable")
     vectorizer = TfidfVectorizer(
-        stop_words=sorted(ENGLISH_STOP_WORDS),
-        token_pattern=r"(?u)\b[^\W\d_]{2,}\b",
+        **WORDS,
         min_df=2,
         max_df=1 / 3,
         max_features=MOST_WORDS,

@@ -69,13 +69,12 @@ def worth_sentences(t: Targeting, q: Question) -> list[str]:
     share = share_served(t, policy)
     priced = "net" in t.table
     unit = "net value (after costs)" if priced else q.outcome
-    joint = "holds for all rules at once (95 %)" if t.recommended else "is one of 95 %"
-    sentences = [f"Gains are in {unit}; the interval in brackets {joint}."]
-    if t.recommended and len(t.policies) > 1:
-        sentences[0] += (
-            f" Those that follow are for this rule alone, which was chosen among {len(t.policies)} on the same held-out users: "
-            "read them as a little too hopeful."
-        )
+    joint = (
+        "Intervals are of 95 %, and hold for all rules that were compared at once."
+        if t.recommended
+        else "Intervals are of 95 %."
+    )
+    sentences = [f"Gains are in {unit}. {joint}"]
     if share <= 0:
         return sentences
     by = f"by {RULES.get(policy, policy)}" if t.recommended else f"to {SIMPLE[policy]}"

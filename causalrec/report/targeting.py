@@ -76,6 +76,7 @@ def _value(t: Targeting, q: Question, policy: str) -> dict[str, Any]:
 
 def short(q: Question, value: float | None, lower: float | None, upper: float | None) -> str:
     """``7.4 (6.5 to 8.3)``; a dash where there is no number."""
+    value, lower, upper = _number(value), _number(lower), _number(upper)
     if value is None or lower is None or upper is None:
         return "–"
     return f"{q.number(value, q.decimals(lower, upper))} ({words.interval(q, lower, upper)})"

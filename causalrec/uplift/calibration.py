@@ -38,7 +38,7 @@ class Calibration(Displayable):
     statistic, groups, p_groups : float, int, float
         Wald (F) test that every group's effect is its mean τ̂; NaN with too few users.
     table : DataFrame
-        group (1 = highest τ̂), n, n_units, predicted, effect, ci_lower, ci_upper.
+        group (1 = highest τ̂), n, n_units, predicted, effect, ci_lower, ci_upper; the effect of a group without both arms is NaN.
     """
 
     slope: float
@@ -109,20 +109,20 @@ def calibrate(held: HeldOut, cate: F64, n_groups: int = 5) -> Calibration:
 
 
 def group_table(held: HeldOut, cate: F64, band: Ints, name: str) -> pd.DataFrame:
-    """Mean prediction and effect (with interval) of each band of rows, best first."""
+    """Mean prediction and effect (with interval) of each band of rows, best first; NaN for a band without both arms."""
     rows = []
     for b in np.unique(band):
         here = band == b
-        e = held.effect(here)
+        e = held.effect(here) if held.has_both_arms(here) else None
         rows.append(
             {
                 name: int(b) + 1,
                 "n": int(here.sum()),
                 "n_units": len(np.unique(held.units[here])),
                 "mean_cate": float(np.average(cate[here], weights=held.weights[here])),
-                "effect": e.value,
-                "ci_lower": e.ci_lower,
-                "ci_upper": e.ci_upper,
+                "effect": np.nan if e is None else e.value,
+                "ci_lower": np.nan if e is None else e.ci_lower,
+                "ci_upper": np.nan if e is None else e.ci_upper,
             }
         )
     return pd.DataFrame(rows)
@@ -150,17 +150,25 @@ def _slope(held: HeldOut, cate: F64) -> tuple[float, tuple[float, float], float,
 
 
 def _agreement(held: HeldOut, cate: F64, band: Ints) -> tuple[float, int, float]:
-    """Wald test that mean (ψ − τ̂) is 0 in every band."""
-    k = int(band.max()) + 1
+    """Wald test that mean (ψ − τ̂) is 0 in every band that has both arms."""
+    judged = [b for b in range(int(band.max()) + 1) if held.has_both_arms(band == b)]
+    if not judged:
+        return np.nan, 0, np.nan
+    place = np.full(int(band.max()) + 1, -1)
+    place[judged] = np.arange(len(judged))
+    band, k = place[band], len(judged)
     w = held.weights / held.weights.mean()
     gap = held.psi - cate
-    mass = np.bincount(band, w, k) / len(w)
-    value = np.bincount(band, w * gap, k) / len(w) / mass
+    used = band >= 0
+    mass = np.bincount(band[used], w[used], k) / len(w)
+    value = np.bincount(band[used], (w * gap)[used], k) / len(w) / mass
 
     def influence(rows: Index) -> F64:
         out = np.zeros((len(rows), k))
+        inside = np.flatnonzero(used[rows])
+        rows = rows[inside]
         b = band[rows]
-        out[np.arange(len(rows)), b] = w[rows] * (gap[rows] - value[b]) / mass[b]
+        out[inside, b] = w[rows] * (gap[rows] - value[b]) / mass[b]
         return out
 
     covariance, _ = two_way(influence, held.units, held.items)

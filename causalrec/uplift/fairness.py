@@ -11,10 +11,12 @@ import numpy.typing as npt
 from causalrec._display import Displayable
 from causalrec.errors import EstimationError
 from causalrec.joint import holm
+from causalrec.scores import Estimate
 from causalrec.uplift.bench import Bench
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 STEPS = 101
 """Shares that are tried in each group, evenly from 0 to 1."""
 LEAST_SERVED = 0.01
@@ -129,7 +131,7 @@ class Fairness(Displayable):
     records : tuple of dict
         group, n, n_units, share_served with its interval, effect (in the whole group) with its interval, benefit
         (effect among those served) with its interval, gap (benefit less that of the other groups) and its
-        Holm-adjusted p-value; None where the group is not served.
+        Holm-adjusted p-value; None where the group is not served, or is not in both arms.
     tests : tuple of dict
         Wald tests that shares, effects and benefits are the same in all groups: statistic, p_value, Holm-adjusted.
     """
@@ -165,46 +167,58 @@ class Fairness(Displayable):
 
 def fairness_of(policy: str, bench: Bench, served: F64, codes: Ints, names: tuple[str, ...]) -> Fairness:
     """Judge the probabilities of being served, (n,), by group."""
-    mass = np.bincount(codes, bench.held.weights * served, len(names))
-    reached = [k for k in range(len(names)) if mass[k] > 0]
+    held = bench.held
+    both = [k for k in range(len(names)) if held.has_both_arms(codes == k)]
+    reached = [k for k in both if held.has_both_arms((codes == k) & (served > 0))]
     records = [_record(bench, served, codes == k, name) for k, name in enumerate(names)]
     compared = reached if len(reached) > 1 else []
-    gaps = [_gap(bench, served, codes == k) for k in compared]
+    among = np.isin(codes, compared)
+    gaps = [_gap(bench, served, codes == k, among) for k in compared]
     adjusted = holm(np.array([p for _, p in gaps]))
     for k, (gap, _), p in zip(compared, gaps, adjusted, strict=True):
         records[k] |= {"gap": gap, "p_value": float(p)}
-    return Fairness(policy, tuple(records), _tests(bench, served, codes, len(names), reached))
+    return Fairness(policy, tuple(records), _tests(bench, served, codes, len(names), both, reached))
 
 
-def _record(bench: Bench, served: F64, here: npt.NDArray[np.bool_], name: str) -> dict[str, Any]:
+def _record(bench: Bench, served: F64, here: Mask, name: str) -> dict[str, Any]:
     one = here.astype(np.float64)
-    share, effect = bench.mean(one * served, one), bench.held.effect(here)
+    held = bench.held
+    share, effect = bench.mean(one * served, one), held.effect(here) if held.has_both_arms(here) else None
     out: dict[str, Any] = {
         "group": name, "n": int(here.sum()), "n_units": len(np.unique(bench.held.units[here])),
         "share_served": share.value, "share_lower": max(share.ci_lower, 0.0), "share_upper": min(share.ci_upper, 1.0),
-        "effect": effect.value, "effect_lower": effect.ci_lower, "effect_upper": effect.ci_upper,
+        **_three("effect", effect),
     }  # fmt: skip
     keys = ("benefit", "benefit_lower", "benefit_upper")
-    if not (one * served * bench.held.weights).any():
+    if effect is None or not held.has_both_arms(here & (served > 0)):
         return out | dict.fromkeys((*keys, "gap", "p_value"))
-    benefit = bench.served_effect(served * one)
-    found = dict(zip(keys, (benefit.value, benefit.ci_lower, benefit.ci_upper), strict=True))
-    return out | found | {"gap": None, "p_value": None}
+    return out | _three("benefit", bench.served_effect(served * one)) | {"gap": None, "p_value": None}
 
 
-def _gap(bench: Bench, served: F64, here: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Benefit of one group less that of all others together, and its p-value."""
-    both = bench.served_effects(served, (~here).astype(np.int64), 2)
+def _three(name: str, e: Estimate | None) -> dict[str, float | None]:
+    """Value and interval under their names; None for all where there is no estimate."""
+    values = (None, None, None) if e is None else (e.value, e.ci_lower, e.ci_upper)
+    return dict(zip((name, f"{name}_lower", f"{name}_upper"), values, strict=True))
+
+
+def _gap(bench: Bench, served: F64, here: Mask, among: Mask) -> tuple[float, float]:
+    """Benefit of one group less that of all others that are compared together, and its p-value."""
+    both = bench.served_effects(served, np.where(among, (~here).astype(np.int64), -1), 2)
     return float(both.values[0] - both.values[1]), both.test_equal()[1]
 
 
-def _tests(bench: Bench, served: F64, codes: Ints, k: int, reached: list[int]) -> tuple[dict[str, Any], ...]:
-    place = np.full(k, -1)
-    place[reached] = np.arange(len(reached))
+def _tests(
+    bench: Bench, served: F64, codes: Ints, k: int, both: list[int], reached: list[int]
+) -> tuple[dict[str, Any], ...]:
+    def numbered(groups: list[int]) -> Ints:
+        place = np.full(k, -1, dtype=np.int64)
+        place[groups] = np.arange(len(groups))
+        return place[codes]
+
     tests = (
         ("Shares served", bench.ratios(served, np.ones(len(served)), codes, k)),
-        ("Effects in the whole groups", bench.effects(codes, k)),
-        ("Benefits among those served", bench.served_effects(served, place[codes], len(reached))),
+        ("Effects in the whole groups", bench.effects(numbered(both), len(both))),
+        ("Benefits among those served", bench.served_effects(served, numbered(reached), len(reached))),
     )
     found = [(what, *means.test_equal()) for what, means in tests]
     adjusted = holm(np.array([p for _, _, p in found]))

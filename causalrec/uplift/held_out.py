@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from causalrec import scores
 from causalrec import second_order as so
 from causalrec.errors import EstimationError, HonestyError
 from causalrec.estimate import Fit
-from causalrec.estimate.analysis import Inputs
+from causalrec.estimate.analysis import Analysis, Inputs
 from causalrec.estimate.correction import clusters
 from causalrec.estimate.fit import covariates
 from causalrec.estimate.partners import basis_columns, cells_of, most_axes, repeated_items, wide_parts
@@ -34,6 +35,10 @@ F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]
+LEAST_ROWS, LEAST_UNITS = 10, 2
+"""Rows and users that either arm of a group must have for the group's effect to be given."""
+_KNOWN: WeakKeyDictionary[ImpressionLog, tuple[ref[Analysis], HeldOut]] = WeakKeyDictionary()
+"""The scores of each log under the last analysis that was asked for, as long as both are in use: verbs share them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,11 @@ class HeldOut:
     def n_clusters(self) -> int:
         """Clusters on which degrees of freedom rest: the fewest of users, items, and users in either arm."""
         return _fewest(self.t, self.units, self.items)
+
+    def has_both_arms(self, here: Mask) -> bool:
+        """Whether the rows `here` have at least 10 of positive weight, of 2 users, in either arm: else their effect is extrapolation."""
+        arms = [here & (self.weights > 0) & (self.t == arm) for arm in (0.0, 1.0)]
+        return all(int(a.sum()) >= LEAST_ROWS and len(np.unique(self.units[a])) >= LEAST_UNITS for a in arms)
 
     def effect(self, here: Mask | None = None, alpha: float = 0.05) -> scores.Estimate:
         """Mean effect of all rows, or of the rows `here`, with a clustered t interval.
@@ -168,7 +178,19 @@ def held_out(fit: Fit, test: ImpressionLog) -> HeldOut:
         Users of `test` were in the fit.
     EstimationError
         An arm has too few held-out rows, or the logs were read differently.
+
+    Scores depend on the fit's nuisances and not on its model of the effect; they are kept while fit and log are in use, so that
+    ``uplift``, ``target``, ``explain`` and ``cold_start`` score a log once.
     """
+    known = _KNOWN.get(test)
+    if known is not None and known[0]() is fit.analysis:
+        return known[1]
+    found = _scored(fit, test)
+    _KNOWN[test] = (ref(fit.analysis), found)
+    return found
+
+
+def _scored(fit: Fit, test: ImpressionLog) -> HeldOut:
     check_unseen(fit.log, test)
     covered = _covered(fit, test)
     inputs = Inputs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,19 +85,27 @@ class Contest:
         return self.bench.mean((served - share) * self.prices.value * (psi - effect), alpha=alpha)
 
     def table(self) -> pd.DataFrame:
-        """One row a policy: share served, clicks and, where prices are given, net value."""
+        """One row a policy: share served, clicks and, where prices are given, net value.
+
+        The rules' intervals hold for all rules at once (max-t), since one of them is chosen on these rows; those of the simple
+        policies are their own.
+        """
+        priced = self.prices != Prices(1.0, 0.0)
+        clicks, net = self._gains(self.clicks), self._gains(self.net) if priced else {}
         rows = []
         for policy in (*self.served, *self.simple):
-            share, clicks = self.bench.mean(self.probability(policy)), self.bench.mean(self.clicks(policy))
-            row = {
-                "policy": policy, "share_served": share.value,
-                "clicks": clicks.value, "clicks_lower": clicks.ci_lower, "clicks_upper": clicks.ci_upper,
-            }  # fmt: skip
-            if self.prices != Prices(1.0, 0.0):
-                net = self.bench.mean(self.net(policy))
-                row |= {"net": net.value, "net_lower": net.ci_lower, "net_upper": net.ci_upper}
-            rows.append(row)
+            share = self.bench.mean(self.probability(policy)).value
+            row = {"policy": policy, "share_served": share} | _ends("clicks", *clicks[policy])
+            rows.append(row | _ends("net", *net[policy]) if priced else row)
         return pd.DataFrame(rows)
+
+    def _gains(self, scores_of: Callable[[str], F64]) -> dict[str, Pair]:
+        """(gain over recommending to no one, half-width) of every policy."""
+        found = self._jointly({policy: self.bench.mean(scores_of(policy)) for policy in self.served})
+        for policy in self.simple:
+            e = self.bench.mean(scores_of(policy))
+            found[policy] = (e.value, (e.ci_upper - e.ci_lower) / 2)
+        return found
 
     def differences(self) -> pd.DataFrame:
         """Every rule against every simple policy; p-values adjusted by Holm over the table."""
@@ -124,7 +133,10 @@ class Contest:
 
         Rules that serve the same impressions count as one.
         """
-        found = {policy: self.difference(policy, rival) for policy in self.served}
+        return self._jointly({policy: self.difference(policy, rival) for policy in self.served})
+
+    def _jointly(self, found: dict[str, Estimate]) -> dict[str, Pair]:
+        """(value, half-width) of estimates whose intervals hold together at 95 % (max-t)."""
         influences = np.column_stack([e.influence for e in found.values()])
         held = self.bench.held
         joint, g = covariance_of(influences, held.units, held.items)
@@ -167,6 +179,10 @@ class Contest:
         else:
             then = f"Nor can {SIMPLE[everyone]} be told from recommending to no one ({_interval(e)} per 1,000 impressions)."
         return f"No rule is recommended: none is shown to beat both {SIMPLE['none']} and {SIMPLE[everyone]} on held-out users. {then}"
+
+
+def _ends(name: str, value: float, half: float) -> dict[str, float]:
+    return {name: value, f"{name}_lower": value - half, f"{name}_upper": value + half}
 
 
 def _interval(e: Estimate) -> str:

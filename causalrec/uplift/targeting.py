@@ -47,7 +47,8 @@ class Targeting(Displayable):
     rule : str or None
         The tree in words; None where no modifier varies.
     table : DataFrame
-        policy, share_served, clicks and net value gained per impression over recommending nothing, with intervals.
+        policy, share_served, clicks and net value gained per impression over recommending nothing; intervals of the learnt
+        rules hold for all of them at once, as one is chosen on these users.
     differences : DataFrame
         policy, against, difference in net value (paired, per impression), interval, Holm-adjusted p-value.
     leaves : DataFrame
@@ -123,7 +124,7 @@ class Targeting(Displayable):
             else f"net: {self.prices.value:g} a click, less {self.prices.cost:g} a recommendation"
         )
         notes.append(
-            f"All gains are per impression of the held-out log, {unit}; 95 % intervals, clustered as the effect is."
+            f"All gains are per impression of the held-out log, {unit}; 95 % intervals, clustered as the effect is, those of the learnt rules for all of them at once."
         )
         if self.price is not None:
             worst = self.price.loc[

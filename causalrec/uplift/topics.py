@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 from sklearn.cluster import KMeans
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
 
 from causalrec.blocks import Block
 from causalrec.log import ImpressionLog
+from causalrec.represent.words import WORDS
 from causalrec.uplift.text_effects import unit_rows
 
 F64 = npt.NDArray[np.float64]
@@ -112,7 +113,7 @@ def _number_of_topics(z: F64, most: int, random_state: int) -> int:
 def _names(texts: Sequence[str], labels: Ints, k: int) -> tuple[str, ...]:
     """The words of the greatest class TF-IDF of each topic; "topic 2" for one without a word."""
     joined = [" ".join(t for t, j in zip(texts, labels, strict=True) if j == topic) for topic in range(k)]
-    counter = CountVectorizer(stop_words=sorted(ENGLISH_STOP_WORDS), token_pattern=r"(?u)\b[^\W\d_]{2,}\b")
+    counter = CountVectorizer(**WORDS)
     try:
         counts = counter.fit_transform(joined).toarray().astype(np.float64)
     except ValueError:  # no word in any text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from causalrec.errors import ArgumentError, HonestyError
 from causalrec.uplift.calibration import calibrate
 from causalrec.uplift.curve import UpliftCurve, judge
 from causalrec.uplift.held_out import HeldOut, held_out
+
+module = import_module("causalrec.uplift.held_out")  # as an attribute, ``causalrec.uplift`` is the verb
 
 
 def item_log(n: int = 12_000, seed: int = 0) -> cr.ImpressionLog:
@@ -109,6 +112,37 @@ def test_without_partners_scores_stay_of_first_order_and_say_so(
     assert "no pairs of the kind by which the fit is corrected (same_item)" in held.note
     with pytest.raises(HonestyError, match="units of the test log were in the fit"):
         held_out(fit, fit.log)
+
+
+def test_verbs_score_a_log_once(
+    by_items: tuple[cr.Fit, cr.ImpressionLog, HeldOut], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, test, _ = by_items
+    assert held_out(fit, test) is held_out(fit.with_model(cr.TLearner()), test)
+    calls: list[int] = []
+    scored = module._scored
+    monkeypatch.setattr(module, "_scored", lambda *a: calls.append(1) or scored(*a))
+    other = test.take(np.arange(len(test)) % 2 == 0)
+    cr.uplift(fit, other)
+    cr.target(fit, other, random_state=0)
+    cr.explain(fit, other, random_state=0)
+    assert len(calls) == 1
+    cr.uplift(fit.under("att"), other)
+    assert len(calls) == 2
+
+
+def test_a_band_that_one_arm_never_reached_has_no_effect() -> None:
+    held, cate = made(3, 1.0)
+    best = cate > np.quantile(cate, 0.8)
+    lonely = replace(held, t=np.where(best, 1.0, held.t))
+    table = judge(lonely, cate, 100, np.random.default_rng(0)).table
+    assert table["effect"].isna().tolist() == [True] * 2 + [False] * 8
+    assert table["ci_lower"].isna().tolist() == table["effect"].isna().tolist()
+    found = calibrate(lonely, cate)
+    assert found.groups == 4
+    assert np.isnan(found.table["effect"][0])
+    assert calibrate(held, cate).groups == 5
+    assert np.isfinite(found.p_groups)
 
 
 def made(seed: int, slope: float, users: int = 400) -> tuple[HeldOut, np.ndarray]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from causalrec.estimate.fit import Fit
 from causalrec.joint import holm
 from causalrec.log import ImpressionLog
 from causalrec.report import plot_targeting
-from causalrec.uplift.bench import bench
+from causalrec.report.uplift_plots import plot_fairness
+from causalrec.uplift.bench import Bench, bench
+from causalrec.uplift.fairness import fairness_of
 from causalrec.uplift.policy import Prices
 from causalrec.uplift.policy_value import Contest
 from causalrec.uplift.targeting import Targeting, target
@@ -89,6 +92,17 @@ def test_differences_are_paired(halves: Halves, plain: Targeting) -> None:
     assert d.loc[("tree", "all"), "ci_upper"] - gain < apart
     assert d["p_value"].between(0, 1).all()
     assert len(d) == 9
+
+
+def test_what_a_rule_is_worth_allows_for_its_having_been_chosen(halves: Halves, plain: Targeting) -> None:
+    judged = bench(*halves[:2], "target")
+    for policy in ("tree", "all"):
+        served = np.ones(len(judged.psi)) if policy == "all" else plain.assign(halves[1], policy)
+        alone, found = judged.mean(served * judged.psi), row(plain.table, policy)
+        wider = (found["clicks_upper"] - found["clicks_lower"]) / (alone.ci_upper - alone.ci_lower)
+        assert found["clicks"] == pytest.approx(alone.value)
+        assert 1.03 < wider < 1.4 if policy == "tree" else wider == pytest.approx(1)
+    assert "those of the learnt rules for all of them at once" in plain.summary()
 
 
 def test_rules_are_held_to_an_interval_for_all_of_them_and_twins_count_as_one(halves: Halves) -> None:
@@ -256,6 +270,22 @@ def test_fairness_says_who_is_served_and_gains(uneven: Halves) -> None:
     assert tests["Shares served"]["p_adjusted"] < 1e-6
     assert tests["Effects in the whole groups"]["p_adjusted"] < 0.01
     assert "Shares served differ between the groups" in found.summary()
+
+
+def test_a_group_that_one_arm_never_reached_has_no_effect_to_compare(uneven: Halves) -> None:
+    fit, test, _ = uneven
+    judged = bench(fit, test, "target")
+    groups = ("phone", "tv", "web")
+    codes = np.searchsorted(np.array(groups), test.frame["device"].to_numpy(dtype=str)).astype(np.int64)
+    one_sided = Bench(replace(judged.held, t=np.where(codes == 1, 1.0, judged.held.t)))
+    found = fairness_of("all", one_sided, np.ones(len(test)), codes, groups)
+    records = {r["group"]: r for r in found.records}
+    for key in ("effect", "effect_lower", "benefit", "benefit_upper", "gap", "p_value"):
+        assert records["tv"][key] is None
+        assert records["phone"][key] is not None
+    assert records["tv"]["share_served"] == 1.0
+    assert all(np.isfinite(t["p_value"]) for t in found.tests if t["what"] != "Shares served")
+    assert plot_fairness(found, "benefit") is not None
 
 
 def test_no_group_is_served_below_the_share(uneven: Halves) -> None:
