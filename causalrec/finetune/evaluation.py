@@ -60,19 +60,23 @@ def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> E
 
 
 def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
-    """(n,) 1 for the rows that the ranker would show: of each user's rows its first k, k the number that he was shown.
+    """(n,) 1 for the rows that the ranker would show: see ``first_of_each``."""
+    return first_of_each(f, r.t, r.units)
+
+
+def first_of_each(f: F64, t: F64, units: Ints) -> npt.NDArray[np.float64]:
+    """(n,) 1 for the first rows of each user by score f, as many as he was shown (t).
 
     Users who were shown nothing are shown nothing. Where every user has one row, the same share of all rows as was shown.
     """
-    units = r.units
     if len(np.unique(units)) == len(units):
-        cut = np.quantile(f, 1 - r.t.mean())
+        cut = np.quantile(f, 1 - t.mean())
         return (f > cut).astype(np.float64)
     order = np.lexsort((-f, units))
     starts = np.flatnonzero(np.r_[True, np.diff(units[order]) > 0])
     place = np.empty(len(f), dtype=np.int64)
     place[order] = np.arange(len(f)) - np.repeat(starts, np.diff(np.r_[starts, len(f)]))
-    shown = np.bincount(units, r.t, minlength=int(units.max()) + 1)
+    shown = np.bincount(units, t, minlength=int(units.max()) + 1)
     return (place < shown[units]).astype(np.float64)
 
 

@@ -12,6 +12,13 @@ from causalrec.report.plots import (
     plot_uplift,
 )
 from causalrec.report.results import question_of
+from causalrec.report.training_plots import (
+    plot_epochs,
+    plot_objectives,
+    plot_policy_share,
+    plot_ranker_value,
+    plot_risks,
+)
 from causalrec.report.uplift_plots import (
     plot_breakdown,
     plot_calibration,
@@ -34,14 +41,19 @@ __all__ = [
     "plot_deciles",
     "plot_dose_response",
     "plot_effect",
+    "plot_epochs",
     "plot_explanation",
     "plot_fairness",
     "plot_graph",
     "plot_groups",
     "plot_instrument",
     "plot_models",
+    "plot_objectives",
     "plot_overlap",
     "plot_placebo",
+    "plot_policy_share",
+    "plot_ranker_value",
+    "plot_risks",
     "plot_targeting",
     "plot_uplift",
     "question_of",

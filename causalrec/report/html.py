@@ -11,34 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 from causalrec._checks import as_names, check_choice
 from causalrec._display import Displayable
-from causalrec.check import Checks, GroupSensitivity
 from causalrec.errors import ArgumentError, OutputError
-from causalrec.estimate import ArmsFit, DoseResponse, Fit, GroupEffects, InstrumentFit
-from causalrec.identify import Plan
-from causalrec.report import parts
+from causalrec.estimate import DoseResponse
+from causalrec.finetune.ranker import Ranker
+from causalrec.report import parts, training, training_words
 from causalrec.report.decision import answer
+from causalrec.report.given import MAIN, Result, check_beside, sorted_by_kind
 from causalrec.report.results import Results
 from causalrec.report.sections import sections_of
 from causalrec.report.svg import picture_file
 from causalrec.report.words import shown
-from causalrec.uplift import ColdStart, Explanation, ModelChoice, Targeting, UpliftCurve
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-Main = Fit | ArmsFit | DoseResponse | InstrumentFit
-Result = (
-    Main | Plan | Checks | UpliftCurve | Targeting | Explanation | ColdStart | ModelChoice | GroupSensitivity
-    | GroupEffects
-)  # fmt: skip
-KINDS: dict[type, str] = {
-    Plan: "plan", Fit: "fit", Checks: "checks", UpliftCurve: "curve", Targeting: "targeting",
-    Explanation: "explanation", ColdStart: "cold_start", ModelChoice: "choice", GroupSensitivity: "sensitivity",
-    GroupEffects: "groups", ArmsFit: "arms", DoseResponse: "dose", InstrumentFit: "instrument",
-}  # fmt: skip
-MAIN = ("fit", "arms", "dose", "instrument")
-NEED_A_FIT = ("checks", "curve", "targeting", "explanation", "cold_start", "choice", "sensitivity", "groups")
 FORMATS = ("png", "svg")
 
 
@@ -152,14 +139,15 @@ class Report(Displayable):
 def report(*results: Result | None, title: str | None = None, skipped: Iterable[str] = ()) -> Report:
     """Put results on one page that a colleague who was not there can judge.
 
-    With a Targeting the page opens with whom to target and what that is worth, else with the effect.
+    With a Targeting the page opens with whom to target and what that is worth, else with the effect; a Ranker alone makes the
+    training report.
 
     Parameters
     ----------
     results : Fit, and in any order and as far as there are: Plan, Checks, UpliftCurve, Targeting, Explanation, ColdStart, \
-            ModelChoice, GroupSensitivity, GroupEffects (one a modifier), ArmsFit, DoseResponse, InstrumentFit
+            ModelChoice, GroupSensitivity, GroupEffects (one a modifier), ArmsFit, DoseResponse, InstrumentFit, Ranker
         None is passed over, so that a step that was left out can be passed as None. Without a Plan the fit's
-        own is shown. An ArmsFit, DoseResponse or InstrumentFit may stand without a Fit.
+        own is shown. An ArmsFit, DoseResponse, InstrumentFit or Ranker may stand without a Fit.
     title : str
         Heading of the page; by default what was asked.
     skipped : list of str
@@ -175,82 +163,31 @@ def report(*results: Result | None, title: str | None = None, skipped: Iterable[
         There is nothing to report on, something of another kind, two of a kind, a Plan that is not the fit's, or results
         about another treatment or outcome.
     """
-    found = _sorted_by_kind(results)
+    found = sorted_by_kind(results)
+    _check_title(title)
     main = next((found[kind] for kind in MAIN if kind in found), None)
+    if main is None and list(found) == ["ranker"]:
+        return _training(found["ranker"], title, as_names(skipped, "skipped"))
     if main is None:
         given = ", ".join(type(r).__name__ for r in results) or "nothing"
         raise ArgumentError(
             f"report got {given}; it needs the Fit that cr.estimate returns (or an ArmsFit, DoseResponse or InstrumentFit), "
-            "and may have a Plan, Checks, UpliftCurve, Targeting and others beside it."
+            "and may have a Plan, Checks, UpliftCurve, Targeting and others beside it; or a Ranker by itself."
         )
     plan = found.pop("plan", main.plan)
     if plan != main.plan:
         raise ArgumentError(
             "the Plan is not the one that the Fit was estimated with; pass fit.plan, or leave the plan out."
         )
-    if title is not None and (not isinstance(title, str) or not title.strip()):
-        raise ArgumentError(f"title is {title!r}; must be text, or None for the question as title.")
-    _check_beside(main, found)
+    check_beside(main, found)
     found.pop("fit", None)
     groups = tuple(found.pop("groups", ()))
     return _made(Results(main, plan, groups=groups, skipped=as_names(skipped, "skipped"), **found), title)
 
 
-def _sorted_by_kind(results: tuple[Any, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for result in results:
-        if result is None:
-            continue
-        kind = next((name for known, name in KINDS.items() if isinstance(result, known)), None)
-        if kind is None:
-            raise ArgumentError(
-                f"report got a {type(result).__name__}; it shows {', '.join(k.__name__ for k in KINDS)}, "
-                "as the verbs of causalrec return them."
-            )
-        if kind == "groups":
-            found.setdefault(kind, []).append(result)
-            continue
-        if kind in found:
-            raise ArgumentError(
-                f"report got two of the kind {type(result).__name__}; a page is about one analysis. "
-                "Make a report of each."
-            )
-        found[kind] = result
-    by = [g.by for g in found.get("groups", ())]
-    if len(set(by)) < len(by):
-        raise ArgumentError(
-            f"report got two GroupEffects by one modifier; they are by {by}. Pass one of each."
-        )
-    return found
-
-
-def _check_beside(main: Main, found: dict[str, Any]) -> None:
-    """Raise unless what was passed beside the main result can be about the same question."""
-    if not isinstance(main, Fit):
-        alone = [type(found[kind]).__name__ for kind in NEED_A_FIT if kind in found and kind != "groups"]
-        alone += ["GroupEffects"] if "groups" in found else []
-        if alone:
-            raise ArgumentError(
-                f"report got {', '.join(alone)} without the Fit that they are about; pass the Fit of cr.estimate too."
-            )
-        return
-    asked = (main.log.roles.treatment, main.log.roles.outcome)
-    for kind, fit in (
-        ("targeting", found["targeting"].fit if "targeting" in found else main),
-        ("cold_start", found["cold_start"].fit if "cold_start" in found else main),
-        ("choice", found["choice"].best_fit if "choice" in found else main),
-    ):
-        other = (fit.log.roles.treatment, fit.log.roles.outcome)
-        if other != asked:
-            raise ArgumentError(
-                f"the {type(found[kind]).__name__} is about {other[0][0]!r} → {other[1][0]!r}, the Fit about "
-                f"{asked[0][0]!r} → {asked[1][0]!r}; a page is about one question. Make a report of each."
-            )
-    strangers = [g.by for g in found.get("groups", ()) if g.by not in main.plan.modifiers]
-    if strangers:
-        raise ArgumentError(
-            f"the GroupEffects are by {strangers}, which the Fit does not have as modifiers; it has {list(main.plan.modifiers)}."
-        )
+def _check_title(title: Any) -> None:
+    if title is not None and (not isinstance(title, str) or not title.strip()):
+        raise ArgumentError(f"title is {title!r}; must be text, or None for the question as title.")
 
 
 def _made(r: Results, title: str | None) -> Report:
@@ -262,14 +199,24 @@ def _made(r: Results, title: str | None) -> Report:
     sections = {
         name: {"heading": words, "parts": build(r)} for name, words, build, _ in sections_of(r)
     }  # fmt: skip
+    found = answer(r) if r.ranker is None else training_words.beside(answer(r), r.ranker)
+    return _page(title, asked, found, sections, _numbers(r))
+
+
+def _training(ranker: Ranker, title: str | None, left_out: Sequence[str]) -> Report:
+    """The page of a ranker alone."""
+    sections = {
+        name: {"heading": words, "parts": build(ranker)} for name, words, build, applies in training.SECTIONS if applies(ranker)
+    }  # fmt: skip
+    if left_out:
+        sections["skipped"] = {"heading": "What was skipped, and why", "parts": [parts.bullets(left_out)]}
+    found = training_words.answer(ranker, training.warnings_of(ranker))
+    return _page(title, "What a ranker learnt from the clicks, and what its choice is worth", found, sections, _of_ranker(ranker))
+
+
+def _page(title: str | None, asked: str, found: dict[str, Any], sections: dict[str, Any], numbers: list[dict[str, Any]]) -> Report:
     tables, figures = parts.harvest(sections)
-    context = {
-        "title": shown(title or asked, 200),
-        "asked": asked,
-        "answer": answer(r),
-        "sections": sections,
-        "numbers": _numbers(r),
-    }
+    context = {"title": shown(title or asked, 200), "asked": asked, "answer": found, "sections": sections, "numbers": numbers}
     return Report(context, figures, tables)
 
 
@@ -284,7 +231,12 @@ def _numbers(r: Results) -> list[dict[str, Any]]:
             for p in r.targeting.table.to_dict("records")
         ]  # fmt: skip
     rows += [dict(zip(keys, (name, value, *ci), strict=True)) for name, value, ci in r.ranking]
-    return rows
+    return rows if r.ranker is None else rows + _of_ranker(r.ranker)
+
+
+def _of_ranker(ranker: Ranker) -> list[dict[str, Any]]:
+    """A ranker's numbers: nats, and clicks per impression shown."""
+    return [{k: e[k] for k in ("quantity", "estimate", "ci_lower", "ci_upper")} for e in ranker.evaluation._rows()]
 
 
 def _render(template: str, context: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from causalrec.check import Checks, GroupSensitivity
 from causalrec.errors import ArgumentError
 from causalrec.estimate import ArmsFit, DoseResponse, Fit, GroupEffects, InstrumentFit
 from causalrec.estimate.segments import Segments, segments
+from causalrec.finetune.ranker import Ranker
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
 from causalrec.report.words import Question, question, quoted
@@ -46,6 +47,7 @@ class Results:
     arms: ArmsFit | None = None
     dose: DoseResponse | None = None
     instrument: InstrumentFit | None = None
+    ranker: Ranker | None = None
     groups: tuple[GroupEffects, ...] = ()
     skipped: tuple[str, ...] = ()
 

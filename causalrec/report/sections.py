@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from causalrec.report import design, doubts, explanation, findings, group_doubts, kinds, parts, targeting
+from causalrec.report import (
+    design,
+    doubts,
+    explanation,
+    findings,
+    group_doubts,
+    kinds,
+    parts,
+    targeting,
+    training,
+)
 from causalrec.report.parts import Part
 from causalrec.report.results import MOST_MODIFIERS, Results
 
@@ -37,6 +47,20 @@ DOUBTS: tuple[Section, ...] = (
         lambda r: r.sensitivity is not None,
     ),
 )  # fmt: skip
+
+
+def _of_ranker(section: training.Section) -> Section:
+    """A section about a ranker, on a page that is about more."""
+    name, heading, build, applies = section
+
+    def built(r: Results) -> list[Part]:
+        assert r.ranker is not None
+        return build(r.ranker)
+
+    return name, heading, built, lambda r: r.ranker is not None and applies(r.ranker)
+
+
+TRAINING: tuple[Section, ...] = tuple(_of_ranker(s) for s in training.SECTIONS)
 ASSUMPTIONS: Section = (
     "assumptions", "What is assumed, and what would overturn it", design.assumptions, lambda r: True,
 )  # fmt: skip
@@ -86,7 +110,7 @@ SKIPPED: Section = ("skipped", "What was skipped, and why", skipped, lambda r: r
 def sections_of(r: Results) -> list[Section]:
     """The sections of this page, in order: a page that says whom to target begins with that."""
     if r.is_uplift:
-        order = (*WHOM, *KINDS, EFFECT, *DOUBTS, DATA, ASSUMPTIONS, SKIPPED, REPRODUCIBILITY)
+        order = (*WHOM, *KINDS, *TRAINING, EFFECT, *DOUBTS, DATA, ASSUMPTIONS, SKIPPED, REPRODUCIBILITY)
     else:
-        order = (DATA, EFFECT, *WHOM, *KINDS, *DOUBTS, ASSUMPTIONS, SKIPPED, REPRODUCIBILITY)
+        order = (DATA, EFFECT, *WHOM, *KINDS, *TRAINING, *DOUBTS, ASSUMPTIONS, SKIPPED, REPRODUCIBILITY)
     return [section for section in order if section[3](r)]
