@@ -194,6 +194,90 @@ def _target(log: Any, chosen: Any, *, as_json: bool, truth: float | None) -> Non
 
 
 @app.command()
+def finetune(
+    log: Annotated[Path | None, typer.Argument(help="The click log, candidates that were not shown included: .csv, .tsv or .parquet.")] = None,
+    treatment: Annotated[str | None, typer.Option(metavar="COLUMN", help="Shown or not.")] = None,
+    outcome: Column = None,
+    text: Columns = None,
+    history: Column = None,
+    unit: Column = None,
+    item: Column = None,
+    modifiers: Annotated[
+        list[str] | None, typer.Option("--modifier", "--modifiers", metavar="COLUMNS", help=MANY)
+    ] = None,
+    confounders: Annotated[
+        list[str] | None, typer.Option("--confounder", "--confounders", metavar="COLUMNS", help=MANY)
+    ] = None,
+    propensity: Annotated[str | None, typer.Option(metavar="COLUMN", help="P(shown) as it was logged; estimated if there is none.")] = None,
+    position: Column = None,
+    time: Columns = None,
+    weight: Column = None,
+    treated: Annotated[str | None, typer.Option(metavar="LEVEL", help="Which level is shown.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="auto, naive, ips, snips, dr, dr-jl, mrdr, poem, banditnet or uplift; auto.")
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="frozen, lora, ia3, prefix, prompt, full or adalora; frozen.")] = None,
+    head: Annotated[str | None, typer.Option(help="two-tower or cross; two-tower.")] = None,
+    loss: Annotated[str | None, typer.Option(help="pointwise or pairwise; pointwise.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Of lora and adalora.")] = None,
+    clip: Annotated[float | None, typer.Option(help="No propensity counts as less.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="At most; 3.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows in a step; 256.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Largest step of the encoder's weights; of the head's where the encoder is frozen.")
+    ] = None,
+    head_rate: Annotated[float | None, typer.Option(help="Largest step of the head's weights.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of a text that are read.")] = None,
+    validation: Annotated[float | None, typer.Option(help="Share of the users that are held out; 0.2.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda …; the fastest there is.")] = None,
+    encoder: Annotated[str | None, typer.Option(metavar="MODEL", help="To start from: a name or a folder.")] = None,
+    random_test: Annotated[Path | None, typer.Option(metavar="FILE", help="Impressions drawn at random, to judge by.")] = None,
+    random_validation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Impressions drawn at random, to stop and to choose by.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Every draw follows from it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder; the same command again goes on there.")
+    ] = None,
+    as_json: Machine = False,
+    config: Annotated[Path | None, typer.Option(help="A TOML file with these options; flags win.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Take the simulated log of the package.")] = False,
+) -> None:
+    """Train a ranker on clicks without the old recommender's bias, judge it off policy, and write it with its report."""
+    from causalrec.settings import FinetuneSettings, merge, read_settings
+
+    flags = dict(
+        log=log, treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item, modifier=modifiers,
+        confounder=confounders, propensity=propensity, position=position, time=time, weight=weight, treated=treated, objective=objective,
+        adapter=adapter, head=head, loss=loss, rank=rank, clip=clip, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
+        head_rate=head_rate, max_length=max_length, validation=validation, device=device, encoder=encoder, random_test=random_test,
+        random_validation=random_validation, seed=seed, output=output,
+    )  # fmt: skip
+    if demo and (log or treatment or outcome):
+        raise ArgumentError("--demo brings its own log and columns; leave them out, or leave out --demo.")
+    given = flags | {"log": Path("demo")} if demo else flags
+    chosen = merge(read_settings(config, FinetuneSettings) if config else {}, given, FinetuneSettings)
+    _train(chosen, demo=demo, as_json=as_json)
+
+
+def _train(chosen: Any, *, demo: bool, as_json: bool) -> None:
+    """Run the pipeline of fine-tuning with its progress on stderr; print the findings."""
+    from causalrec.pipeline import gain_in_truth, train_log, trained_findings, trained_in_short
+
+    recipe = chosen.recipe()
+    with redirect_stdout(sys.stderr):  # whatever others print, stdout carries the findings only
+        log = _demo_log()[0] if demo else chosen.read()
+        run = train_log(log, chosen.output, recipe, random_data=chosen.random_data(), seed=chosen.seed, say=partial(typer.echo, err=True))
+        truth = None
+        if demo:
+            from causalrec.datasets import load_demo
+
+            truth = gain_in_truth(run.ranker, load_demo())
+    found = trained_findings(run, truth)
+    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else trained_in_short(found))
+
+
+@app.command()
 def simulate(
     output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("log.parquet"),
     n: Annotated[int, typer.Option(help="Impressions.")] = 20_000,

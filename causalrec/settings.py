@@ -1,4 +1,4 @@
-"""The options of ``causalrec report`` and ``causalrec uplift``, from flags and from a TOML file."""
+"""The options of ``causalrec report``, ``uplift`` and ``finetune``, from flags and from a TOML file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from causalrec._checks import check_choice, check_scalar, did_you_mean
 from causalrec.errors import ArgumentError
+from causalrec.finetune.verb import RandomData
+from causalrec.pipeline.recipe import Recipe, recipe_of
 from causalrec.pipeline.whom import Economics
 
 ESTIMANDS = ("ate", "att", "ato")
@@ -17,13 +19,16 @@ NAMES = (
     "treatment", "outcome", "history", "unit", "item", "propensity", "score", "position", "weight", "instrument",
 )  # fmt: skip
 LISTS = ("text", "modifier", "confounder", "time", "negative_control", "protected")
-NUMBERS = ("value", "cost", "budget", "min_share", "max_gap")
+NUMBERS = (
+    "value", "cost", "budget", "min_share", "max_gap", "rank", "epochs", "batch_size", "learning_rate", "head_rate", "clip", "max_length",
+    "validation",
+)  # fmt: skip
 PLURAL = {"modifier": "modifiers", "confounder": "confounders", "negative_control": "negative_controls"}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """One run of ``causalrec report``; the fields are the command's options."""
+class LogSettings:
+    """Where the log is and what its columns are; what all commands that read one have in common."""
 
     log: Path
     treatment: str | None = None
@@ -42,10 +47,7 @@ class Settings:
     instrument: str | None = None
     negative_control: tuple[str, ...] = ()
     treated: Any = None
-    estimand: str = "ate"
     seed: int = 0
-    output: Path = Path("report.html")
-    refute: bool = True
 
     def read(self) -> Any:
         """The ``ImpressionLog`` that the settings name."""
@@ -64,6 +66,15 @@ class Settings:
             return self.treated
         levels = frame[self.treatment].dropna().unique().tolist()
         return next((level for level in levels if str(level) == self.treated), self.treated)
+
+
+@dataclass(frozen=True)
+class Settings(LogSettings):
+    """One run of ``causalrec report``; the fields are the command's options."""
+
+    estimand: str = "ate"
+    output: Path = Path("report.html")
+    refute: bool = True
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,50 @@ class UpliftSettings(Settings):
         )
 
 
+@dataclass(frozen=True)
+class FinetuneSettings(LogSettings):
+    """One run of ``causalrec finetune``; the fields are the command's options."""
+
+    objective: str = "auto"
+    adapter: str = "frozen"
+    head: str = "two-tower"
+    loss: str = "pointwise"
+    rank: int | None = None
+    clip: float | None = None
+    epochs: int = 3
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    head_rate: float | None = None
+    max_length: int | None = None
+    validation: float | None = None
+    device: str | None = None
+    encoder: str | None = None
+    random_test: Path | None = None
+    random_validation: Path | None = None
+    output: Path = Path("model")
+
+    def recipe(self) -> Recipe:
+        """The objects that ``cr.finetune`` takes.
+
+        Raises
+        ------
+        ArgumentError
+            An option has a value that it cannot have, or belongs to another choice.
+        """
+        return recipe_of(
+            objective=self.objective, adapter=self.adapter, head=self.head, loss=self.loss, rank=self.rank, clip=self.clip, epochs=self.epochs,
+            batch_size=self.batch_size, learning_rate=self.learning_rate, head_rate=self.head_rate, max_length=self.max_length,
+            validation=self.validation, device=self.device, encoder=self.encoder,
+        )  # fmt: skip
+
+    def random_data(self) -> RandomData:
+        """Impressions that were drawn at random, where files of them are named."""
+        from causalrec.table import as_frame
+
+        read = [None if path is None else as_frame(path) for path in (self.random_test, self.random_validation)]
+        return RandomData(test=read[0], validation=read[1])
+
+
 def apart(names: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
     """Names as they were given, those joined by commas taken apart; a column with a comma in its name stays whole."""
     known = set(columns)
@@ -97,10 +152,11 @@ def apart(names: Iterable[str], columns: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-Kind = TypeVar("Kind", bound=Settings)
+Kind = TypeVar("Kind", bound=LogSettings)
+COMMANDS: dict[type[LogSettings], str] = {Settings: "report", UpliftSettings: "uplift", FinetuneSettings: "finetune"}
 
 
-def read_settings(path: Path, kind: type[Settings] = Settings) -> dict[str, Any]:
+def read_settings(path: Path, kind: type[LogSettings] = Settings) -> dict[str, Any]:
     """The options in a TOML file, of the command whose settings are of this kind.
 
     Raises
@@ -147,17 +203,17 @@ def merge(config: Mapping[str, Any], flags: Mapping[str, Any], kind: type[Kind])
     """
     chosen = {**config, **{key: value for key, value in flags.items() if value not in (None, [])}}
     if "log" not in chosen:
-        command = "uplift" if kind is UpliftSettings else "report"
-        raise ArgumentError(f'no log is named; say causalrec {command} LOG …, or log = "…" in the config.')
+        raise ArgumentError(f'no log is named; say causalrec {COMMANDS[kind]} LOG …, or log = "…" in the config.')
     for key in LISTS:
         if key not in {f.name for f in fields(kind)}:
             continue
         value = chosen.get(key, ())
         chosen[key] = (value,) if isinstance(value, str) else tuple(value)
-    for key in ("log", "output", "figures"):
+    for key in ("log", "output", "figures", "random_test", "random_validation"):
         if key in chosen:
             chosen[key] = Path(chosen[key])
     settings = kind(**chosen)
-    check_choice(settings.estimand, "estimand", ESTIMANDS)
+    if isinstance(settings, Settings):
+        check_choice(settings.estimand, "estimand", ESTIMANDS)
     check_scalar(settings.seed, "seed", ge=0, integer=True)
     return settings
