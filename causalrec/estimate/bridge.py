@@ -174,6 +174,10 @@ def fit_econml(
     ArgumentError
         The estimator is of another family, or needs modifiers and there are none.
     """
+    if isinstance(model, type):
+        raise ArgumentError(
+            f"model is the class {model.__name__}; pass an unfitted estimator, {model.__name__}(...)."
+        )
     own = copy.deepcopy(model)
     if isinstance(own, OnNuisances):
         e = clip.apply(nuisances.propensity)
@@ -185,10 +189,10 @@ def fit_econml(
     ]
     of_dr = hasattr(own, "model_regression") and hasattr(own, "model_propensity")
     of_dml = hasattr(own, "model_y") and hasattr(own, "model_t") and not hasattr(own, "model_z")
-    if not (of_dr or of_dml) or isinstance(model, type):
+    if not (of_dr or of_dml):
         raise ArgumentError(
             f"model is a {type(model).__name__}; must be an EconML estimator of the DR or DML family "
-            "(LinearDRLearner, ForestDRLearner, LinearDML, CausalForestDML, …) or one of causalrec's SLearner, TLearner, XLearner, "
+            "(LinearDRLearner, ForestDRLearner, LinearDML, CausalForestDML, …) or one of causalrec's SLearner, TLearner, XLearner, WordEffects, "
             "which can take nuisances that are already fitted."
         )
     own.cv, own.mc_iters, own.discrete_outcome = splits, None, False

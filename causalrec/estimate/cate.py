@@ -43,7 +43,12 @@ def cate_interval(
             CausalRecWarning,
             stacklevel=3,
         )
-    lower, upper = model.effect_interval(x, alpha=alpha)
+    try:
+        lower, upper = model.effect_interval(x, alpha=alpha)
+    except AttributeError as error:  # EconML's way to say that its final stage has no standard errors
+        raise EstimationError(
+            f"{type(model).__name__} gives point estimates only ({error}); pass LinearDRLearner, ForestDRLearner or CausalForestDML for intervals."
+        ) from error
     return (
         (np.full(n, float(np.ravel(lower)[0])), np.full(n, float(np.ravel(upper)[0])))
         if x is None

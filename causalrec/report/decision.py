@@ -9,6 +9,7 @@ from causalrec.report import findings, words
 from causalrec.report.results import Results, records
 from causalrec.report.words import Question
 from causalrec.uplift import Targeting
+from causalrec.uplift.policy_value import RULES
 
 MONEY = Question("", "", 1000.0, "per 1,000 impressions")
 SIMPLE = {"all": "everyone", "random": "as many at random", "today": "those whom today’s policy reaches"}
@@ -42,10 +43,6 @@ def decided(t: Targeting) -> bool:
     return not lower <= 0 <= upper
 
 
-RULES = {"tree": "the tree", "forest": "the forest of trees", "cate": "predicted effect, best first"}
-"""The learnt rules as a sentence names them."""
-
-
 def everyone_of(t: Targeting) -> str:
     """The simple policy that serves as many as allowed."""
     return "all" if t.budget is None else "random"
@@ -55,8 +52,7 @@ def decision_sentence(t: Targeting) -> str:
     """Whom to target, or that nobody should be singled out."""
     if t.recommended is None:
         return f"No group is shown to be worth singling out. {t.sentence}"
-    unsaid = f"Recommend by the {t.recommended} rule."
-    return t.sentence.replace(unsaid, f"Recommend by {RULES.get(t.recommended, t.recommended)}.")
+    return t.sentence
 
 
 def worth_sentences(t: Targeting, q: Question) -> list[str]:

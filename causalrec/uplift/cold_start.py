@@ -145,7 +145,7 @@ def cold_start(
     """
     judged = bench(fit, test, "cold_start")
     alpha = check_scalar(alpha, "alpha", gt=0, lt=1)
-    if text_block(test) is None:
+    if text_block(test) is None and text_block(fit.log) is not None:
         raise EstimationError(
             "the test log has no text block; embed it with the transformer of the training log."
         )

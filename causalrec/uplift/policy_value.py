@@ -20,9 +20,13 @@ ALPHA = 0.05
 SIMPLE = {
     "none": "recommending to no one",
     "all": "recommending to everyone",
-    "random": "recommending to as many as the budget allows, at random",
+    "random": "recommending at random to as many as the budget allows",
     "today": "today's policy",
 }
+
+
+RULES = {"tree": "the tree", "forest": "the forest of trees", "cate": "predicted effect, best first"}
+"""The learnt rules as a sentence names them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +167,7 @@ class Contest:
         if winner is not None:
             rival = max(self.rivals, key=lambda r: float(self.bench.mean(self.net(r)).value))
             value, half = self.against(rival)[winner]
-            what = rule if winner == "tree" and rule is not None else f"Recommend by the {winner} rule."
+            what = rule if winner == "tree" and rule is not None else f"Recommend by {RULES[winner]}."
             gain = _per_thousand(value, value - half, value + half)
             return (
                 f"{what} On held-out users this gains {gain} per 1,000 impressions more than {SIMPLE[rival]}."
@@ -190,4 +194,10 @@ def _interval(e: Estimate) -> str:
 
 
 def _per_thousand(value: float, lower: float, upper: float) -> str:
-    return f"{1000 * value:+.3g} [{1000 * lower:+.3g}, {1000 * upper:+.3g}]"
+    said, low, high = (_signed(1000 * v) for v in (value, lower, upper))
+    return f"{said} [{low}, {high}]"
+
+
+def _signed(value: float) -> str:
+    """Three significant digits, whole numbers from 1,000 on: ``+21.3``, ``+1,075``."""
+    return f"{value:+,.0f}" if abs(value) >= 999.5 else f"{value:+.3g}"

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from small_logs import ROLES, World, make_world
 
 import causalrec as cr
-from causalrec.errors import ArgumentError, CausalRecWarning
+from causalrec.errors import ArgumentError, CausalRecWarning, EstimationError
 from causalrec.estimate.fit import Fit
 
 F64 = npt.NDArray[np.float64]
@@ -155,12 +155,25 @@ def test_what_cannot_take_nuisances_is_refused(fit: Fit) -> None:
         OrthoIV(),
         LogisticRegression(),
         "LinearDML",
-        SLearner,
     ):
         with pytest.raises(
             ArgumentError, match=r"model is a \w+; must be an EconML estimator of the DR or DML family"
         ):
             cr.estimate(fit.log, fit.plan, model=wrong, nuisances=fit.nuisances)
+
+    with pytest.raises(
+        ArgumentError, match=r"model is the class SLearner; pass an unfitted estimator, SLearner\(\.\.\.\)"
+    ):
+        fit.with_model(SLearner)
+
+
+@pytest.mark.filterwarnings("ignore:KernelDML's intervals")
+def test_a_model_of_points_only_says_so_where_an_interval_is_asked_for(fit: Fit) -> None:
+    from econml.dml import KernelDML
+
+    points = fit.with_model(KernelDML(discrete_treatment=True, dim=5))
+    with pytest.raises(EstimationError, match="KernelDML gives point estimates only"):
+        points.cate_interval(fit.log)
 
 
 def test_a_forest_needs_modifiers(log: cr.ImpressionLog) -> None:

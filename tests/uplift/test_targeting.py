@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -103,6 +104,14 @@ def test_what_a_rule_is_worth_allows_for_its_having_been_chosen(halves: Halves, 
         assert found["clicks"] == pytest.approx(alone.value)
         assert 1.03 < wider < 1.4 if policy == "tree" else wider == pytest.approx(1)
     assert "those of the learnt rules for all of them at once" in plain.summary()
+
+
+def test_gains_are_said_without_exponents_and_rules_by_name(halves: Halves) -> None:
+    dear = target(*halves[:2], value=3000, cost=100, budget=0.4, random_state=0)
+    assert "e+0" not in dear.sentence
+    assert re.search(r"[+-]\d{1,3},\d{3} \[", dear.sentence)
+    assert "at random to as many as the budget allows" in dear.sentence
+    assert "by the cate rule" not in dear.summary()
 
 
 def test_rules_are_held_to_an_interval_for_all_of_them_and_twins_count_as_one(halves: Halves) -> None:
