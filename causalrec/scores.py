@@ -10,7 +10,7 @@ Notation: T (n,) 0/1, Y (n,) outcome, e (n,) P(T=1 | X), m0 and m1 (n,) E[Y | T=
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +111,7 @@ class Estimate:
     ci_upper: float
     p_value: float
     n_clusters: int
-    influence: Floats
+    influence: Floats = field(repr=False)
     bias_bound: float = 0.0
 
 
