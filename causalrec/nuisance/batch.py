@@ -27,7 +27,8 @@ CELLS = 6_000_000
 """Rows × regressions that one thread solves at once."""
 PROHIBITIVE = 1e8
 NEAR = 1e-2
-"""Nats, for repetitions of a regression, and for regressions without some nodes."""
+"""Nats, for repetitions of a regression, and for regressions without some nodes (their benchmark moves by less than 0.0005
+clicks per impression; a hundredth of it takes four times as long)."""
 
 
 @dataclass(frozen=True)
