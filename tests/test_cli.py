@@ -55,7 +55,7 @@ def log_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "argv", [("--help",), ("report", "--help"), ("uplift", "--help"), ("demo", "--help")]
+    "argv", [("--help",), ("report", "--help"), ("uplift", "--help"), ("finetune", "--help"), ("demo", "--help")]
 )
 def test_help(run, argv: tuple[str, ...]) -> None:
     done = run(*argv)

@@ -167,7 +167,10 @@ def guard_rails(ranker: Ranker) -> list[Part]:
         between = f"{S_BOUNDS[0]} to {S_BOUNDS[1]}"
         rows.append({"guard rail": "BanditNet’s S on held-out users, epoch that was kept", "value": s, "should be": between, "verdict": VERDICTS[holds(s, between)]})
         raw.append({"guard rail": "policy_share", "value": s, "should be": between})
-    out = [parts.table("Of the weights of the training rows", rows, name="ranker-guard-rails", raw=raw)]
+    out = [
+        parts.text("They find weights that are bad, not propensities that are wrong: a model of exposure that misses what decides gives weights that look well."),
+        parts.table("Of the weights of the training rows", rows, name="ranker-guard-rails", raw=raw),
+    ]
     warned = warnings_of(ranker)
     out.append(parts.bullets(_sentence(w) for w in warned) if warned else parts.text("Every guard rail that has a bound holds."))
     if s is None:
@@ -209,17 +212,19 @@ def rounds(ranker: Ranker) -> list[Part]:
     q = question_of_ranker(ranker)
     rows = [
         {
-            "round": r.number, "rows": r.n, "replayed": r.n_replayed, "promoted": r.promoted,
-            f"risk, new less old, {NATS_PER_THOUSAND.label}": spread(NATS_PER_THOUSAND, r.risk),
-            f"value, new less old, {q.label}": spread(q, r.value),
-            "effect of showing": "–" if r.effect is None else spread(training_plots.SHOWN, r.effect),
+            "round": r.number, "rows": f"{r.n:,} + {r.n_replayed:,}", "promoted": r.promoted,
+            "risk": spread(NATS_PER_THOUSAND, r.risk), "value": spread(q, r.value),
+            "effect": "–" if r.effect is None else spread(training_plots.SHOWN, r.effect),
         }
         for r in ranker.rounds
     ]  # fmt: skip
     raw = [{"round": r.number, "n": r.n, "n_held_out": r.n_held_out, "n_replayed": r.n_replayed, "promoted": r.promoted, **_numbers(r.risk)} for r in ranker.rounds]
     return [
         parts.text("Each new log is learnt from, and the new weights are promoted only if held-out users of that log are the better for it."),
-        parts.table("One line a log, with 95 % intervals", rows, name="ranker-rounds", raw=raw),
+        parts.table(
+            f"Rows: new + replayed. Risk and value: of the new weights less those of the old ones, {NATS_PER_THOUSAND.label}, {q.label}. Effect: of showing. 95 % intervals",
+            rows, name="ranker-rounds", raw=raw,
+        ),
         parts.bullets(r.reason for r in ranker.rounds),
     ]
 
