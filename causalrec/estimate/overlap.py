@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binom
 
 from causalrec import scores
 from causalrec.blocks import Block
@@ -21,6 +22,12 @@ MAX_AUC = 0.97
 MIN_ESS = 50.0
 MIN_ESS_SHARE = 0.01
 MAX_CLIPPED = 0.25
+EDGE_SHARE, EDGE_ROWS, EDGE_EXPECTED = 0.02, 100, 5.0
+"""The edge: this share of the rows with the lowest (highest) propensities, at least so many, of which the models expect so many
+in the rarer arm or more; with fewer expected nothing can be told."""
+EDGE_LEVEL = 1e-3
+"""Chance, if the models are right, of so few rows below which the edge is named. And they must be fewer than half of what is
+expected: rows of one item are alike, and chance is wider than for single rows."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class Overlap:
     share_clipped : float
     share_outside_05 : float
         Share of rows with a propensity outside [.05, .95].
+    edges : tuple of (arm, rows, seen, expected)
+        Ends of the propensity at which far fewer rows are in an arm than the models say: one of the two, or both, or none.
     """
 
     quantiles: tuple[float, ...]
@@ -52,6 +61,7 @@ class Overlap:
     max_weight_share: float
     share_clipped: float
     share_outside_05: float
+    edges: tuple[tuple[str, int, int, float], ...] = ()
 
     @property
     def ess(self) -> float:
@@ -80,7 +90,30 @@ def measure_overlap(
         float(max(a.max() / a.sum() for a in arms)),
         0.0 if estimand == "ato" else float(counted.sum() / (w > 0).sum()),
         float(((propensity < 0.05) | (propensity > 0.95)).mean()),
+        _thin_edges(t[w > 0], propensity[w > 0], estimand),
     )
+
+
+def _thin_edges(t: F64, e: F64, estimand: str) -> tuple[tuple[str, int, int, float], ...]:
+    """Where hardly any row was in an arm although the models expect some: (arm, rows, seen, expected).
+
+    A regression on what the words say smooths over a few texts that are never shown. Its out-of-fold propensities stay clear of
+    the clip, and the outcome models extrapolate; but at the end of the propensity where these texts stand the arm is missing.
+    """
+    rows = max(EDGE_ROWS, int(EDGE_SHARE * len(t)))
+    if estimand == "ato" or len(t) < 4 * rows:
+        return ()
+    order = np.argsort(e, kind="stable")
+    ends = {"control": (order[-rows:], 1 - t, 1 - e)}
+    if estimand == "ate":
+        ends["treated"] = (order[:rows], t, e)
+    out = []
+    for arm, (here, in_arm, chance) in ends.items():
+        seen, expected = int(in_arm[here].sum()), float(chance[here].sum())
+        few = seen < expected / 2 and expected >= EDGE_EXPECTED
+        if few and binom.cdf(seen, rows, expected / rows) < EDGE_LEVEL:
+            out.append((arm, rows, seen, expected))
+    return tuple(out)
 
 
 def balancing_weights(t: F64, propensity: F64, clip: Clip, estimand: str) -> F64:
@@ -114,6 +147,11 @@ def refuse_if_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: 
         caveats.append(
             f"{100 * overlap.share_clipped:.1f} % of the propensities were clipped: the interval does not cover the bias of clipping; compare estimand='ato'."
         )
+    caveats += [
+        f"Of the {rows:,} rows with the {'lowest' if arm == 'treated' else 'highest'} propensities {seen:,} are in the {arm} arm where {expected:.0f} are expected: "
+        "there the effect is extrapolated from other texts, and the interval does not say so; compare estimand='ato'."
+        for arm, rows, seen, expected in overlap.edges
+    ]
     low = min(overlap.ess_treated / overlap.n_treated, overlap.ess_control / overlap.n_control)
     if low < 0.2 and estimand != "ato":
         caveats.append(
