@@ -34,8 +34,8 @@ def chosen_by_rule(seen: Seen) -> list[str]:
 
     Pairs of one item take out all that an item has, pairs by the basis what the blocks' columns say of it, for less. Where
     pairs of one item are dear, or not called for, the basis is looked at too, and pairs of one item are
-    taken only for what their rows share beyond it. Last, pairs of one item are taken after all where their interval is
-    shorter than one that allows for what they would have taken out.
+    taken only for what their rows share beyond it. Last, pairs of one item that are visibly alike are taken after all where
+    their interval is shorter than one that allows for what they would have taken out.
     """
     worth = [k for k in seen.usable() if seen.worth(k)]
     dear = "same_item" in worth and seen.added("same_item") > DEAR * seen.plain.std_error
@@ -46,7 +46,8 @@ def chosen_by_rule(seen: Seen) -> list[str]:
                 worth.remove("same_item")
             if "same_item" not in worth and seen.worth("basis"):
                 worth.insert(0, "basis")
-    if "same_item" not in worth and "same_item" in seen.usable() and seen.shorter_by_item(worth):
+    left_out = "same_item" not in worth and "same_item" in seen.usable()
+    if left_out and seen.alike("same_item") and seen.shorter_by_item(worth):
         worth = ["same_item", *(k for k in worth if k == "same_user")]
     return worth
 
@@ -143,11 +144,14 @@ class Seen:
         return float(np.sqrt(max(more, (0.05 * se) ** 2)))
 
     def worth(self, name: str, beyond: str | None = None) -> bool:
-        """Partners are visibly alike in exposure, not visibly unlike in outcome, and the bias may exceed its price."""
+        """Partners are visibly alike, and the bias may exceed its price."""
+        return self.alike(name, beyond) and self.bound(name, beyond) >= WORTH * self.added(name)
+
+    def alike(self, name: str, beyond: str | None = None) -> bool:
+        """Partners are visibly alike in exposure, and not visibly unlike in outcome."""
         of_t, of_r = self.likeness(name, beyond)
         least = (MIN_ALIKE if beyond is None else ALIKE_BEYOND) * self.totals[name].left_t[1]
-        visible = of_t * self._weight(name) > least and of_r > 0
-        return visible and self.bound(name, beyond) >= WORTH * self.added(name)
+        return of_t * self._weight(name) > least and of_r > 0
 
     def shorter_by_item(self, taken: list[str]) -> bool:
         """Whether pairs of one item give a shorter interval than these kernels with an allowance for what may remain."""
