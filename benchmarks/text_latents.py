@@ -1,4 +1,4 @@
-"""O2: the package's first-order estimate given the true latents of the words in place of the words.
+"""O2: the package's first-order estimate given the true latents of the words, their squares and products, in place of the words.
 
     CAUSALREC_DATA=... python benchmarks/text_latents.py [--reps 100] [--cells NAME ...]
 
@@ -34,7 +34,10 @@ def one(cell: str, seed: int) -> dict[str, float]:
     estimand = "ato" if cell in ATO else "ate"
     truth = draw.truth[estimand]
     model = cr.DoublyRobust(estimand=estimand, correction=cr.Correction(order=1), random_state=seed)
-    found = model.fit(draw.log.outcome, draw.log.treatment, W=draw.z, groups=draw.log.units)
+    z = draw.z
+    i, j = np.triu_indices(z.shape[1])
+    w = np.column_stack([z, z[:, i] * z[:, j]])
+    found = model.fit(draw.log.outcome, draw.log.treatment, W=w, groups=draw.log.units)
     return {
         "o2": found.effect_ - truth,
         "o2_se": found.std_error_,

@@ -158,14 +158,14 @@ def latents(results: dict[str, Any]) -> list[str]:
     out = [
         "### O2: the true latents in place of the words",
         "",
-        "`python benchmarks/text_latents.py`: first-order estimate, nuisances fitted by the package on the few numbers through which the words act, same logs.",
+        "`python benchmarks/text_latents.py`: first-order estimate, nuisances fitted by the package on the few numbers through which the words act, their squares and products, same logs.",
         "",
-        "| cell | R | bias ± MC | SD; mean SE | coverage |",
-        "|---|---|---|---|---|",
+        "| cell | R | bias ± MC | SD; mean SE | RMSE | coverage |",
+        "|---|---|---|---|---|---|",
     ]
     for cell, v in results["cells"].items():
         out.append(
-            f"| {cell} | {v['reps']} | {v['bias']:+.4f} ± {v['bias_mc']:.4f} | {v['sd']:.4f}; {v['mean_se']:.4f} | {100 * v['coverage']:.0f} % [{100 * v['coverage_low']:.0f}, {100 * v['coverage_high']:.0f}] |"
+            f"| {cell} | {v['reps']} | {v['bias']:+.4f} ± {v['bias_mc']:.4f} | {v['sd']:.4f}; {v['mean_se']:.4f} | {v['rmse']:.4f} | {100 * v['coverage']:.0f} % [{100 * v['coverage_low']:.0f}, {100 * v['coverage_high']:.0f}] |"
         )
     return [*out, ""]
 
