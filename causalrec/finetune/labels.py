@@ -11,15 +11,27 @@ import numpy.typing as npt
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, EstimationError, OverlapError
 from causalrec.estimate.fit import covariates
+from causalrec.finetune.calibration import expected_calibration_error
 from causalrec.identify import Plan, identify
 from causalrec.log import ImpressionLog
-from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances, Problem, fit_nuisances, learn_design
+from causalrec.nuisance import (
+    Clip,
+    Folds,
+    NuisanceRecipe,
+    Nuisances,
+    Problem,
+    RidgeLogistic,
+    fit_nuisances,
+    learn_design,
+)
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 LEAST_SHARE = 0.01
 """Effective sample size of the weights, as a share of the rows shown, below which they say nothing."""
 LEAST_ROWS = 50
+CANDIDATES = RidgeLogistic(variances=(3.0, 0.3, 0.03, 0.003))
+"""Fewer penalties than an effect's nuisances choose among: a label needs less than a score whose bias is in question."""
 RARE_EXAMINATION = 0.01
 
 
@@ -27,7 +39,7 @@ class Curve(Protocol):
     """P(examined | position), as ``position_curve`` estimates it."""
 
     def theta_at(self, positions: npt.NDArray[Any]) -> F64:
-        """(n,) in (0, 1]."""
+        """(n,) > 0, relative to the first position."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,14 +182,8 @@ def guard_rails(labels: Labels) -> GuardRails:
     w = labels.w1[shown]
     return GuardRails(
         len(labels), int(shown.sum()), float(w.sum() ** 2 / (w**2).sum()), float(w.max() / w.sum()),
-        float((labels.t * labels.w1).mean()), float((labels.e[shown] < labels.clip.bound).mean()), _ece(labels.e, labels.t),
+        float((labels.t * labels.w1).mean()), float((labels.e[shown] < labels.clip.bound).mean()), expected_calibration_error(labels.e, labels.t),
     )  # fmt: skip
-
-
-def _ece(e: F64, t: F64, bins: int = 10) -> float:
-    """Σ over bins of equal mass of |mean t − mean e| × share (Naeini, Cooper & Hauskrecht 2015)."""
-    order = np.argsort(e, kind="stable")
-    return float(sum(abs(t[part].mean() - e[part].mean()) * len(part) for part in np.array_split(order, bins) if len(part)) / len(e))
 
 
 def labels_of(
@@ -202,7 +208,7 @@ def labels_of(
     outcomes = [_outcome(log, examination) for log in (train, valid)]
     _check(train, outcomes[0])
     plan = identify(train) if plan is None else plan
-    problem, nuisances = _fit(train, outcomes[0], plan, recipe or NuisanceRecipe(), rng)
+    problem, nuisances = _fit(train, outcomes[0], plan, recipe or NuisanceRecipe(CANDIDATES, CANDIDATES), rng)
     t = train.treatment
     clip = clip or Clip(min(Clip().bound, min(t.mean(), 1 - t.mean()) / 10))
     first = Labels(

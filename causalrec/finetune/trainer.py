@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 from transformers import (
     EarlyStoppingCallback,
@@ -127,6 +127,14 @@ class DebiasedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> WholeUsers:
         return WholeUsers(self.units, self.args.seed)
+
+    def get_train_dataloader(self) -> DataLoader[int]:
+        """Batches of rows. (Trainer's own asks for a package by the name of a folder that many projects have.)"""
+        loader = DataLoader(
+            self.train_dataset, batch_size=self.args.per_device_train_batch_size, sampler=self._get_train_sampler(),
+            collate_fn=self.data_collator,
+        )  # fmt: skip
+        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """Σ of the rows' losses / batch size; with an imputation head, its loss is added, and touches no other weight."""

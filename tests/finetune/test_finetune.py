@@ -1,0 +1,203 @@
+"""The verb: trains, judges, remembers, refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import causalrec as cr
+from causalrec.errors import (
+    ArgumentError,
+    EstimationError,
+    HonestyError,
+    LogError,
+    OverlapError,
+    TrainingError,
+)
+
+ALL = [cr.Naive(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR(), cr.POEM(), cr.BanditNet(), cr.UpliftWeighted()]
+
+
+def test_a_ranker_scores_ranks_and_shows_itself(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    titles = list(small_log.frame["title"].unique()[:5])
+    users = list(small_log.frame["user_id"].unique()[:3])
+    f = ranker.score(users, titles)
+    assert f.shape == (3, 5)
+    again = ranker.score([ranker.histories[str(u)] for u in users], titles)
+    np.testing.assert_allclose(f, again, atol=1e-5)
+    table = ranker.rank(users[0], titles, k=2)
+    assert list(table["item"]) == [titles[i] for i in np.argsort(-f[0])[:2]]
+    for text in (ranker.summary(), ranker.evaluation.summary(), ranker.guard_rails.summary()):
+        assert "nan" not in text
+    assert len(ranker.to_frame()) == len(ranker.history) == 2
+
+
+def test_held_out_users_are_not_trained_on(ranker: cr.Ranker) -> None:
+    assert ranker.train is not None
+    assert ranker.held_out is not None
+    assert ranker.train.shared_units(ranker.held_out) == 0
+    assert not ranker.held_out.rows_of(ranker.seen_units).any()
+    assert ranker.train.rows_of(ranker.seen_units).all()
+
+
+def test_the_evaluation_has_all_four_estimators(ranker: cr.Ranker) -> None:
+    assert set(ranker.evaluation.risks) == {"naive", "IPS", "SNIPS", "DR"}
+    for e in ranker.evaluation.risks.values():
+        assert e.ci_lower < e.value < e.ci_upper
+
+
+@pytest.mark.parametrize("objective", ALL, ids=lambda o: o.name)
+def test_every_objective_trains(objective: Any, small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    found = cr.finetune(small_log, objective=objective, training=quick, weighing=weighing, epochs=1, random_state=0)
+    assert np.isfinite(found.trained.valid_scores).all()
+    assert found.trained.valid_scores.std() > 0
+
+
+def test_the_same_seed_gives_the_same_weights(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing, ranker: cr.Ranker) -> None:
+    again = cr.finetune(small_log, objective=cr.SNIPS(), training=quick, weighing=weighing, epochs=2, random_state=0)
+    np.testing.assert_array_equal(again.trained.valid_scores, ranker.trained.valid_scores)
+
+
+def test_the_order_of_rows_has_no_say_in_who_is_held_out(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing, ranker: cr.Ranker) -> None:
+    shuffled = small_log.take(np.random.default_rng(1).permutation(len(small_log)))
+    again = cr.finetune(shuffled, objective=cr.SNIPS(), training=quick, weighing=weighing, epochs=1, random_state=0)
+    np.testing.assert_array_equal(again.seen_units, ranker.seen_units)
+
+
+def test_auto_has_naive_as_its_rival(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    found = cr.finetune(small_log, objective=cr.Auto((cr.SNIPS(), cr.DR())), training=quick, weighing=weighing, epochs=1, random_state=0)
+    assert found.choice is not None
+    assert set(found.choice.differences) == {"SNIPS", "DR"}
+    best = min(found.choice.differences.values(), key=lambda e: e.value)
+    assert (found.objective.name == "naive") == (best.value >= -best.std_error)
+
+
+def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    head, training = cr.Head(item_effects=True, hidden=4), replace(quick, loss="pairwise")
+    found = cr.finetune(small_log, objective=cr.DR(), head=head, training=training, weighing=weighing, epochs=1, random_state=0)
+    assert np.isfinite(found.trained.valid_scores).all()
+    assert len(found.known_items) == 60
+
+
+@pytest.mark.slow
+def test_a_cross_encoder_reads_both_together(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    short = small_log.frame.assign(history=[h[:1] for h in small_log.frame["history"]])
+    log = replace(small_log, frame=short).take(np.arange(300))
+    found = cr.finetune(log, objective=cr.DR(), head=cr.Head(kind="cross"), training=replace(quick, batch_size=32), weighing=weighing, epochs=1, random_state=0)
+    f = found.score([["a novel"], ["a red coat"]], ["a blue coat", "news of today"])
+    assert f.shape == (2, 2)
+    assert not np.allclose(f[0] - f[0].mean(), f[1] - f[1].mean())
+
+
+@pytest.mark.slow
+def test_a_tuned_encoder_remembers_whose_clicks_it_saw(small_log: cr.ImpressionLog, weighing: cr.Weighing) -> None:
+    quick = cr.Training(progress=False, batch_size=256, max_length=16)
+    found = cr.finetune(small_log, objective=cr.DR(), adapter=cr.LoRA(rank=2), training=quick, weighing=weighing, epochs=1, random_state=0)
+    texts = list(small_log.frame["title"].unique()[:4])
+    np.testing.assert_allclose(found.encoder.transform(texts), found._vectors(texts), atol=2e-3)
+    moved = (found.encoder.transform(texts) * cr.TextEmbedder(progress=False).transform(texts)).sum(axis=1)
+    assert (moved < 1 - 1e-6).any()
+    assert found.train is not None
+    assert found.held_out is not None
+    with pytest.raises(HonestyError, match=r"trained on clicks of 192 of the 192 users"):
+        cr.embed(found.train, found.encoder)
+    assert cr.embed(found.held_out, found.encoder).blocks
+    assert found.trained.n_trained < found.trained.n_weights / 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", [cr.IA3(), cr.PrefixTuning(2), cr.PromptTuning(2), cr.FullTuning()], ids=lambda a: a.name)
+def test_every_adapter_trains(adapter: Any, small_log: cr.ImpressionLog, weighing: cr.Weighing) -> None:
+    quick = cr.Training(progress=False, batch_size=256, max_length=12)
+    found = cr.finetune(small_log.take(np.arange(1_000)), objective=cr.DR(), adapter=adapter, training=quick, weighing=weighing, epochs=1, random_state=0)
+    assert found.trained.valid_scores.std() > 0
+    if adapter.mergeable:
+        assert found.encoder.transform(["a dress"]).shape == (1, 384)
+    else:
+        with pytest.raises(TrainingError, match="cannot be folded into an encoder's weights"):
+            _ = found.encoder
+
+
+def test_examination_turns_clicks_into_relevance(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    class Half:
+        def theta_at(self, positions: Any) -> Any:
+            return np.full(len(positions), 0.5)
+
+    plain = cr.finetune(small_log, objective=cr.DR(), training=quick, weighing=weighing, epochs=1, random_state=0)
+    with_curve = replace(weighing, examination=Half())
+    halved = cr.finetune(small_log, objective=cr.DR(), training=quick, weighing=with_curve, epochs=1, random_state=0)
+    assert plain.replay is not None
+    assert halved.replay is not None
+    shown = plain.replay.labels.t == 1
+    np.testing.assert_allclose(halved.replay.labels.y[shown], 2 * plain.replay.labels.y[shown])
+
+
+def test_random_data_judge_and_choose(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    frame = small_log.frame.sample(400, random_state=0)
+    found = cr.finetune(
+        small_log, objective=cr.SNIPS(), training=quick, weighing=weighing, epochs=1, random_state=0,
+        random_data=cr.RandomData(test=frame, validation=frame.iloc[:200]),
+    )  # fmt: skip
+    assert found.evaluation.mar is not None
+    assert 0 < found.evaluation.mar.auc.ci_lower < found.evaluation.mar.auc.ci_upper < 1
+
+
+def changed(log: cr.ImpressionLog, **columns: Any) -> cr.ImpressionLog:
+    return replace(log, frame=log.frame.assign(**columns))
+
+
+REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+    (lambda log: changed(log, clicked=0), {}, EstimationError, "one class only"),
+    (lambda log: log.take(log.treatment == 1), {}, EstimationError, "0 training rows were not shown"),
+    (lambda log: log.frame, {}, ArgumentError, "finetune takes an ImpressionLog, got a DataFrame"),
+    (lambda log: log.take(log.units < 5), {}, LogError, "has 5 users, must have >= 20"),
+    (lambda log: log, {"objective": cr.SNIPS}, ArgumentError, r"Did you mean SNIPS\(\)\?"),
+    (lambda log: log, {"adapter": "lora"}, ArgumentError, "adapter is 'lora'; must be one of"),
+    (lambda log: log, {"epochs": 0}, ArgumentError, "epochs is 0, must be >= 1"),
+    (lambda log: log, {"training": cr.Training(device="cuda:7", progress=False)}, ArgumentError, "device is 'cuda:7', which torch does not find"),
+    (lambda log: changed(log, clicked=log.frame["clicked"] * 2), {}, EstimationError, "a ranker learns clicks, 0 or 1"),
+    (
+        lambda log: replace(changed(log, p=log.treatment), roles=replace(log.roles, propensity=("p",))), {}, OverlapError,
+        "what was shown was certain",
+    ),
+    (
+        lambda log: changed(log, clicked=np.where(log.treatment == 1, log.frame["clicked"], 0)), {"objective": cr.UpliftWeighted()},
+        EstimationError, "nobody saw what happened there",
+    ),
+    (
+        lambda log: log, {"objective": cr.POEM(), "training": cr.Training(loss="pairwise", progress=False)}, ArgumentError,
+        "POEM has no pairwise form",
+    ),
+    (
+        lambda log: log, {"random_data": cr.RandomData(test=pd.DataFrame({"title": ["a"]}))}, LogError,
+        "the random data lack the columns",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spoil", "options", "error", "message"), REFUSED)
+def test_refusals(
+    spoil: Any, options: dict[str, Any], error: type[Exception], message: str, small_log: cr.ImpressionLog, quick: cr.Training,
+    weighing: cr.Weighing,
+) -> None:  # fmt: skip
+    given: dict[str, Any] = {"objective": cr.SNIPS(), "training": quick, "weighing": weighing, "epochs": 1, "random_state": 0} | options
+    with pytest.raises(error, match=message):
+        cr.finetune(spoil(small_log), **given)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "message"),
+    [
+        (["nobody"], ["a"], "user 'nobody' was not in the log; give a history instead"),
+        ([[3]], ["a"], r"a history holds 3 \(int\)"),
+        (None, "a title", "items is a str; must be a list of texts"),
+        (None, [b"x"], r"items holds b'x'"),
+    ],
+)
+def test_bad_scoring(ranker: cr.Ranker, users: Any, items: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        ranker.score(users, items)

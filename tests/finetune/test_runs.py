@@ -1,0 +1,164 @@
+"""Runs that break off: killed, out of space, not finite; and folders that hold something else."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import causalrec as cr
+from causalrec.errors import OutputError, OverlapError, SavedError, TrainingError
+from causalrec.finetune import trainer
+
+KILLED = """
+import os, sys, numpy as np, causalrec as cr
+from causalrec.finetune import trainer
+log = cr.embed(cr.simulate(1500, n_users=150, n_items=30, random_state=990001).log(), cr.TextEmbedder(progress=False))
+at, old = int(sys.argv[2]), trainer.DebiasedTrainer.training_step
+def step(self, *given, **options):
+    if self.state.global_step == at:
+        os.kill(os.getpid(), 9)
+    return old(self, *given, **options)
+trainer.DebiasedTrainer.training_step = step
+adapter = cr.LoRA(rank=2, dropout=.1) if sys.argv[3] == "lora" else cr.Frozen()
+r = cr.finetune(log, objective=cr.POEM(), adapter=adapter, epochs=2, random_state=0, output=sys.argv[1],
+                weighing=cr.Weighing(nuisances=cr.NuisanceRecipe(*[cr.RidgeLogistic(variances=(0.1,))] * 2)),
+                training=cr.Training(progress=False, batch_size=256, max_length=8, save_steps=2))
+np.savez(sys.argv[1] + ".npz", **{k: v.numpy() for k, v in r.trained.network.learned().items()})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["frozen", "lora"])
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(adapter: str, tmp_path: Path) -> None:
+    def go(name: str, at: int) -> int:
+        line = [sys.executable, "-c", KILLED, str(tmp_path / name), str(at), adapter]
+        return subprocess.run(line, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=False).returncode
+
+    assert go("whole", -1) == 0
+    assert [go("cut", 3), go("cut", 7), go("cut", -1)] == [-9, -9, 0]
+    whole, cut = (np.load(tmp_path / f"{n}.npz") for n in ("whole", "cut"))
+    assert set(whole.files) == set(cut.files)
+    for name in whole.files:
+        np.testing.assert_array_equal(whole[name], cut[name])
+
+
+def small(log: cr.ImpressionLog, output: Path, **options: Any) -> cr.Ranker:
+    one = cr.RidgeLogistic(variances=(0.1,))
+    weighing = cr.Weighing(nuisances=cr.NuisanceRecipe(one, one))
+    given: dict[str, Any] = {"objective": cr.SNIPS(), "weighing": weighing, "epochs": 2, "random_state": 0} | options
+    training = given.pop("training", cr.Training(progress=False, save_steps=2))
+    return cr.finetune(log, output=output, training=training, **given)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = trainer.save_file
+    saved: list[str] = []
+
+    def full(state: Any, file: str) -> None:
+        if len(saved) == 2:
+            Path(file).write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        saved.append(file)
+        save(state, file)
+
+    monkeypatch.setattr(trainer, "save_file", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*it goes on from checkpoint-4"):
+        small(small_log, tmp_path / "out")
+    monkeypatch.setattr(trainer, "save_file", save)
+    assert trainer.last_checkpoint(tmp_path / "out" / "run") == tmp_path / "out" / "run" / "checkpoint-4"
+    whole = small(small_log, tmp_path / "other")
+    np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, whole.trained.valid_scores)
+
+
+def test_a_damaged_checkpoint_is_passed_over(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    found = small(small_log, tmp_path / "out")
+    run = tmp_path / "out" / "run"
+    newest = trainer.last_checkpoint(run)
+    assert newest is not None
+    (newest / trainer.WEIGHTS).write_bytes(b"damaged")
+    assert trainer.last_checkpoint(run) != newest
+    np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, found.trained.valid_scores)
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
+    small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = trainer.DebiasedTrainer.compute_loss
+
+    def spoilt(self: Any, *given: Any, **options: Any) -> Any:
+        loss = old(self, *given, **options)
+        return loss * float("nan") if self.state.global_step == 5 else loss
+
+    monkeypatch.setattr(trainer.DebiasedTrainer, "compute_loss", spoilt)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 6, epoch .*Kept: checkpoint-4"):
+        small(small_log, tmp_path / "out")
+
+
+def test_a_folder_of_another_run_is_left_alone(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    small(small_log, tmp_path / "out", epochs=1)
+    with pytest.raises(TrainingError, match=r"holds a run with another epochs: there it is 1, here 2"):
+        small(small_log, tmp_path / "out", epochs=2)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run").mkdir()
+    (tmp_path / "mine" / "run" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(OutputError, match="is not empty and holds no run of finetune"):
+        small(small_log, tmp_path / "mine")
+    assert (tmp_path / "mine" / "run" / "thesis.txt").read_text() == "do not touch"
+
+
+def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    ranker.save(tmp_path / "kept")
+    again = cr.Ranker.load(tmp_path / "kept")
+    np.testing.assert_allclose(again.score_log(small_log), ranker.score_log(small_log), atol=1e-6)
+    assert again.summary() == ranker.summary()
+    assert again.evaluation.summary() == ranker.evaluation.summary()
+    with pytest.raises(OutputError, match="exists and is not empty"):
+        ranker.save(tmp_path / "kept")
+    ranker.save(tmp_path / "kept", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda m: m["base"].update(fingerprint="another"), "another vocabulary or other weights"),
+        (lambda m: m.update(format=99), "has format 99, this version reads 1"),
+        (lambda m: m["ranker"]["objective"].update({"is": "os.system"}), "names 'os.system', which no ranker"),
+        (lambda m: m["files"].update({"learned.safetensors": "0"}), "missing or damaged"),
+        (lambda m: m["ranker"]["head"].update(width=3), "does not fit what its ranker.json describes"),
+    ],
+)
+def test_a_spoilt_folder_is_refused(spoil: Any, message: str, ranker: cr.Ranker, tmp_path: Path) -> None:
+    ranker.save(tmp_path / "kept")
+    manifest = json.loads((tmp_path / "kept" / "ranker.json").read_text())
+    spoil(manifest)
+    (tmp_path / "kept" / "ranker.json").write_text(json.dumps(manifest))
+    with pytest.raises(SavedError, match=message):
+        cr.Ranker.load(tmp_path / "kept")
+
+
+def test_a_round_says_whether_it_was_promoted_and_why(ranker: cr.Ranker) -> None:
+    new = cr.embed(cr.simulate(2_400, n_users=240, n_items=60, random_state=990_002).log(), cr.TextEmbedder(progress=False))
+    strict = ranker.update(new, random_state=0, standard_errors=100)
+    assert not strict.rounds[0].promoted
+    np.testing.assert_array_equal(strict.score_log(new), ranker.score_log(new))
+    assert "The old weights stay" in strict.rounds[0].summary()
+    assert strict.rounds[0].n_replayed > 0
+    free = ranker.update(new, random_state=0, standard_errors=0, epochs=3)
+    assert free.rounds[0].promoted == (free.rounds[0].risk.value < 0)
+
+
+def test_an_update_without_support_is_refused(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    from dataclasses import replace
+
+    certain = replace(
+        small_log, frame=small_log.frame.assign(p=small_log.treatment), roles=replace(small_log.roles, propensity=("p",))
+    )
+    with pytest.raises(OverlapError, match="what was shown was certain"):
+        ranker.update(certain)
