@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -34,6 +35,13 @@ def _peft() -> Any:
     import peft
 
     return peft
+
+
+def _wrapped(peft: Any, encoder: Any, config: Any) -> Any:
+    """The encoder behind what `config` describes, without what the two libraries have to say to each other's authors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft.get_peft_model(encoder, config)
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class LoRA(Adapter):
         options = {
             "r": self.rank, "lora_alpha": self.scale or 2 * self.rank, "lora_dropout": self.dropout, "target_modules": linear_names(encoder),
         }  # fmt: skip
-        return peft.get_peft_model(encoder, peft.LoraConfig(**options))
+        return _wrapped(peft, encoder, peft.LoraConfig(**options))
 
 
 @dataclass(frozen=True)
@@ -115,7 +123,7 @@ class AdaLoRA(Adapter):
             "target_r": self.rank, "init_r": self.start, "tinit": warm, "tfinal": last, "total_step": steps,
             "target_modules": linear_names(encoder),
         }  # fmt: skip
-        return peft.get_peft_model(encoder, peft.AdaLoraConfig(**options))
+        return _wrapped(peft, encoder, peft.AdaLoraConfig(**options))
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ class IA3(Adapter):
             target_modules=["key", "value", "output.dense"], feedforward_modules=["output.dense"]
         )
         try:
-            return peft.get_peft_model(encoder, config)
+            return _wrapped(peft, encoder, config)
         except ValueError as error:
             raise ArgumentError(
                 f"IA3 does not know the layers of this encoder ({' '.join(str(error).split())[:120]}); take LoRA()."
@@ -155,7 +163,7 @@ class PrefixTuning(Adapter):
         """The encoder behind a prefix."""
         peft = _peft()
         config = peft.PrefixTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=self.tokens)
-        return peft.get_peft_model(encoder, config)
+        return _wrapped(peft, encoder, config)
 
 
 @dataclass(frozen=True)
@@ -174,7 +182,7 @@ class PromptTuning(Adapter):
         """The encoder behind a prompt."""
         peft = _peft()
         config = peft.PromptTuningConfig(task_type="FEATURE_EXTRACTION", num_virtual_tokens=self.tokens)
-        return peft.get_peft_model(encoder, config)
+        return _wrapped(peft, encoder, config)
 
 
 def linear_names(encoder: Any) -> list[str]:

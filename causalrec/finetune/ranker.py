@@ -63,6 +63,8 @@ class Ranker(Displayable):
         Hashes of the users whose clicks it has seen.
     trained : Trained
     epochs, weighing : what was asked for
+    seed : int
+        From which every draw followed.
     replay : Replay or None
         Rows that ``update`` mixes with those of a new log.
     rounds : tuple of Round
@@ -86,6 +88,7 @@ class Ranker(Displayable):
     seen_units: npt.NDArray[np.uint64] = field(repr=False)
     trained: Trained = field(repr=False)
     epochs: int = 3
+    seed: int = 0
     weighing: Any = field(default=None, repr=False)
     replay: Replay | None = field(default=None, repr=False)
     rounds: tuple[Any, ...] = ()

@@ -38,7 +38,7 @@ KNOWN: dict[str, type] = {
     )
 }  # fmt: skip
 """What a manifest may name; anything else in it is refused."""
-OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "rounds", "notes")
+OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "seed", "rounds", "notes")
 OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second")
 OF_FEED = ("item", "starts", "members", "history", "item_effect")
 OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items")
@@ -166,8 +166,9 @@ def _arrays(ranker: Ranker) -> dict[str, Any]:
 
 
 def _rows(arrays: dict[str, Any], texts: tuple[str, ...], clip: Any) -> tuple[Feed, Labels]:
-    feed = Feed(texts, **{n: arrays.get(f"feed_{n}") for n in OF_FEED})
-    return feed, Labels(**{n: arrays.get(f"labels_{n}") for n in OF_LABELS}, clip=Clip(clip[0]), logged=clip[1])
+    of_feed: dict[str, Any] = {n: arrays.get(f"feed_{n}") for n in OF_FEED}
+    of_labels: dict[str, Any] = {n: arrays.get(f"labels_{n}") for n in OF_LABELS}
+    return Feed(texts, **of_feed), Labels(**of_labels, clip=Clip(clip[0]), logged=clip[1])
 
 
 def _trained(

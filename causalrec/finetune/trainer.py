@@ -129,9 +129,9 @@ class DebiasedTrainer(Trainer):
         return WholeUsers(self.units, self.args.seed)
 
     def get_train_dataloader(self) -> DataLoader[int]:
-        """Batches of rows. (Trainer's own asks for a package by the name of a folder that many projects have.)"""
+        """Batches of rows; Trainer's own takes a project's folder ``datasets`` for the package of that name."""
         loader = DataLoader(
-            self.train_dataset, batch_size=self.args.per_device_train_batch_size, sampler=self._get_train_sampler(),
+            RowNumbers(len(self.units)), batch_size=self.args.per_device_train_batch_size, sampler=self._get_train_sampler(),
             collate_fn=self.data_collator,
         )  # fmt: skip
         return self.accelerator.prepare(loader)  # type: ignore[no-any-return]

@@ -240,7 +240,7 @@ class Prepared:
         return Ranker(
             kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails, choice, folder, job.encoder,
             self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
-            job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid,
+            job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid,
         )  # fmt: skip
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
