@@ -42,6 +42,11 @@ class WordFeatures:
     lexical_scale: F64 = field(repr=False)
 
     @property
+    def column(self) -> str:
+        """The text column that the block was read from."""
+        return self.block.removeprefix("text:")
+
+    @property
     def widths(self) -> tuple[int, int]:
         """Columns of the embedding and of the lexical block."""
         return self.turn.shape[1], len(self.lexical_kept)

@@ -75,10 +75,14 @@ def _value(t: Targeting, q: Question, policy: str) -> dict[str, Any]:
 
 
 def short(q: Question, value: float | None, lower: float | None, upper: float | None) -> str:
-    """``7.4 (6.5 to 8.3)``; a dash where there is no number."""
+    """``7.4 (6.5 to 8.3)``, ``7.4`` where there is no interval, a dash where there is no number."""
     value, lower, upper = _number(value), _number(lower), _number(upper)
-    if value is None or lower is None or upper is None:
+    if value is None:
         return "–"
+    if lower is None or upper is None:
+        return q.number(value, q.decimals(0.9 * value, 1.1 * value))
+    if value == lower == upper == 0:
+        return "0"
     return f"{q.number(value, q.decimals(lower, upper))} ({words.interval(q, lower, upper)})"
 
 
@@ -86,7 +90,7 @@ def _differences(t: Targeting, q: Question) -> Part:
     unit = words.net_value(q) if "net" in t.table else q
     rows = [
         {
-            "rule": d["policy"],
+            "rule": uplift_plots.NAMES.get(d["policy"], d["policy"]),
             "against": POLICIES[d["against"]],
             f"difference, {unit.label}": short(unit, d["difference"], d["ci_lower"], d["ci_upper"]),
             "p_holm": d["p_value"],
@@ -165,7 +169,10 @@ def _price(t: Targeting, q: Question) -> Part:
     assert t.price is not None
     unit = words.net_value(q) if "net" in t.table else q
     rows = [
-        {"rule": p["policy"], f"cost, {unit.label}": short(unit, p["price"], p["ci_lower"], p["ci_upper"])}
+        {
+            "rule": uplift_plots.NAMES.get(p["policy"], p["policy"]),
+            f"cost, {unit.label}": short(unit, p["price"], p["ci_lower"], p["ci_upper"]),
+        }
         for p in records(t.price)
     ]
     return parts.table(

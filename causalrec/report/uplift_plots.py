@@ -29,6 +29,10 @@ MILLIONTHS = Question(factor=1e6)
 AS_PERCENT = Question(factor=100.0)
 
 
+NAMES = {"cate": "predicted effect", "all": "everyone", "random": "at random", "today": "today’s policy"}
+"""Policies on an axis."""
+
+
 def plot_targeting(result: Targeting, ax: Axes | None = None, *, question: Question | None = None) -> Axes:
     """What each policy gains over recommending to no one, with its interval; net value where prices were given.
 
@@ -44,7 +48,7 @@ def plot_targeting(result: Targeting, ax: Axes | None = None, *, question: Quest
         learnt = r["policy"] in result.policies
         rows.append(
             Interval(
-                f"{r['policy']} ({percent(r['share_served'])} served)",
+                f"{NAMES.get(r['policy'], r['policy'])} ({percent(r['share_served'])} served)",
                 r[key],
                 r[f"{key}_lower"],
                 r[f"{key}_upper"],

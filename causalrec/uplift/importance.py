@@ -40,7 +40,7 @@ def modifiers_that_count(
         for _ in range(1 if levels is None else len(levels) - 1)
     ]
     if fit.modifiers.words is not None:
-        owner += [f"the words of {fit.modifiers.words.block}"] * sum(fit.modifiers.words.widths)
+        owner += [f"words of {fit.modifiers.words.column}"] * sum(fit.modifiers.words.widths)
     for j, name in enumerate(owner):
         places.setdefault(name, []).append(j)
     shap = _shap(fit, x, test.units, places, rng)

@@ -144,7 +144,11 @@ class Contest:
         influences = np.column_stack([e.influence for e in found.values()])
         held = self.bench.held
         joint, g = covariance_of(influences, held.units, held.items)
-        df = max(min(g, *(e.n_clusters for e in found.values())) - 1, 1)
+        few = [
+            g,
+            *(e.n_clusters for e in found.values() if e.std_error > 0),
+        ]  # a difference of nothing rests on no clusters
+        df = max(min(few) - 1, 1)
         c = largest(joint, df, 1 - ALPHA, DRAWS, np.random.default_rng(0))
         return {policy: (e.value, c * e.std_error) for policy, e in found.items()}
 

@@ -93,7 +93,7 @@ def test_no_interval_for_a_single_text_and_the_words_shuffled(
     with pytest.raises(EstimationError, match="WordEffects was made without inference"):
         fit.cate_interval(test)
     table = cr.explain(fit, test, random_state=0).modifiers.set_index("modifier")
-    assert table.loc["the words of text:title", "loss_lower"] > 0
+    assert table.loc["words of title", "loss_lower"] > 0
 
 
 def test_a_fit_by_words_comes_back_from_its_folder(

@@ -203,5 +203,8 @@ def test_what_cold_start_refuses(
 
 def test_a_log_without_text_is_refused() -> None:
     train, test = read_text_world(make_text_world(1000), text=False).split(0.5, random_state=0)
-    with pytest.raises(cr.errors.EstimationError, match="the fit.s log has no text block, so that unseen items cannot be told apart: declare text="):
+    with pytest.raises(
+        cr.errors.EstimationError,
+        match=r"the fit.s log has no text block, so that unseen items cannot be told apart: declare text=",
+    ):
         cold_start(fit_on(train), test)

@@ -106,6 +106,17 @@ def test_what_a_rule_is_worth_allows_for_its_having_been_chosen(halves: Halves, 
     assert "those of the learnt rules for all of them at once" in plain.summary()
 
 
+def test_a_rule_that_is_everyone_takes_nothing_from_the_others(halves: Halves) -> None:
+    judged = bench(*halves[:2], "target")
+    old, one = (halves[1].frame["age"] > 0).to_numpy(dtype=float), np.ones(len(judged.psi))
+    prices = Prices(1.0, 0.05)
+    alone = Contest(judged, prices, {"cate": old}, None)
+    beside = Contest(judged, prices, {"tree": one, "cate": old}, None)
+    assert beside.against("all")["tree"] == (0.0, 0.0)
+    assert beside.against("all")["cate"][1] == pytest.approx(alone.against("all")["cate"][1], rel=0.02)
+    assert beside.winner() == alone.winner() == "cate"
+
+
 def test_gains_are_said_without_exponents_and_rules_by_name(halves: Halves) -> None:
     dear = target(*halves[:2], value=3000, cost=100, budget=0.4, random_state=0)
     assert "e+0" not in dear.sentence
