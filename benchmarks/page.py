@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import text_page
+import uplift_page
 from text_page import decided
 from text_page import worded as verdict
 
@@ -149,6 +150,7 @@ def main() -> None:
         ("shown_once", text_page.shown_once),
         ("tuned_encoder", text_page.tuned),
         ("diagnostics", text_page.diagnostics),
+        ("uplift", uplift_page.section),
     ):
         found = load(name)
         out += ["", *lines(found)] if found else [f"{name}: not run.", ""]

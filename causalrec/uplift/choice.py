@@ -73,6 +73,8 @@ class ModelChoice(Displayable):
             said = "There is nothing by which effects could be told apart: declare modifiers= in read_log, or embed the log's text."
         elif self.best == CONSTANT:
             said = "No model is shown to beat one effect for everyone on held-out users."
+            if self.lowest != CONSTANT:
+                said += f" {self.lowest} has the least loss, which may be chance; lowest_fit ranks by it."
         else:
             said = f"{self.best} beats one effect for everyone: its loss is lower by at least {found[self.best]['joint_lower']:.3g} (one-sided 95 %)."
         notes = [
