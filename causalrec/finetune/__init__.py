@@ -33,6 +33,11 @@ _HOME = {
     "PromptTuning": "adapters",
     "FullTuning": "adapters",
     "AdaLoRA": "adapters",
+    "distil": "distillation",
+    "Distilled": "distillation",
+    "export_onnx": "export",
+    "ExportReport": "export",
+    "FastEncoder": "fast",
 }
 
 __all__ = list(_HOME)

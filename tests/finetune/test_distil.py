@@ -12,7 +12,7 @@ import pytest
 
 import causalrec as cr
 from causalrec.errors import ArgumentError, MissingExtraError, OutputError, RepresentationError
-from causalrec.finetune.distil import RESULT, Distilled, distil
+from causalrec.finetune.distillation import RESULT, Distilled, distil
 from causalrec.finetune.gates import cosines
 from causalrec.represent.text import SEEN_UNITS
 from causalrec.represent.weights import DEFAULT_MODEL, locate
