@@ -144,6 +144,7 @@ def main() -> None:
         ]
     for name, lines in (
         ("text_confounding", text_page.section),
+        ("text_tuning", text_page.tuning),
         ("text_latents", text_page.latents),
         ("text_hidden", text_page.hidden),
         ("text_peers", text_page.peers),
