@@ -207,6 +207,8 @@ def _check_arms(log: ImpressionLog) -> None:
             )
         if log.binary_outcome and np.ptp(log.outcome[here]) == 0:
             clicks = "no" if log.outcome[here][0] == 0 else "only"
+            if word == "control" and clicks == "no":
+                continue  # nobody clicks what he was not shown: no effect to estimate (``estimate`` says so), but a ranker to train
             raise LogError(
                 f"the {word} arm ({count:,} rows) has {clicks} positive {outcome!r}; its rate cannot be modelled. Use a longer period."
             )

@@ -362,6 +362,12 @@ def _inputs(log: ImpressionLog, plan: Plan) -> Inputs:
             f"estimate takes (log, plan), an ImpressionLog and a Plan; got ({type(log).__name__}, {type(plan).__name__})."
         )
     log.require_kind("binary", "estimate")
+    control = log.outcome[log.treatment == 0]
+    if not control.any():
+        raise EstimationError(
+            f"the control arm ({len(control):,} rows) has no positive {log.roles.outcome[0]!r}; its rate cannot be modelled, and there is no effect to "
+            "estimate. Use a longer period; if clicks are seen only where something was shown, finetune can learn from this log."
+        )
     if plan.obstacle is not None:
         raise IdentificationError(
             f"{plan.obstacle} estimate adjusts for back doors only; see plan.summary(). Where an instrument is declared, estimate_instrument(log, plan) takes it."

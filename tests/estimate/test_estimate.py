@@ -337,3 +337,10 @@ def test_a_randomised_log_without_any_covariate(analysed: Analysed) -> None:
     fit = analysed(frame, modifiers=[], confounders=[], propensity="p")
     assert fit.effect == pytest.approx(fit.naive_effect, abs=0.3 * fit.std_error)
     assert fit.cate(fit.log).shape == (400,)
+
+
+def test_a_log_without_clicks_in_the_control_arm_is_read_but_has_no_effect(log: cr.ImpressionLog, plan: cr.Plan) -> None:
+    frame = log.frame.assign(clicked=np.where(log.treatment == 1, log.outcome, 0.0))
+    read = cr.read_log(frame, **ROLES)
+    with pytest.raises(EstimationError, match=r"the control arm .* has no positive 'clicked'.*finetune can learn"):
+        cr.estimate(read, plan)

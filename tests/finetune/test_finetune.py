@@ -201,3 +201,14 @@ def test_refusals(
 def test_bad_scoring(ranker: cr.Ranker, users: Any, items: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         ranker.score(users, items)
+
+
+def test_clicks_that_are_seen_only_where_shown_are_enough(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    from causalrec.datasets.simulate import ROLES
+
+    seen = np.where(small_log.treatment == 1, small_log.frame["clicked"], 0)
+    log = cr.read_log(small_log.frame.assign(clicked=seen), **ROLES).with_blocks(small_log.blocks.values())
+    found = cr.finetune(log, objective=cr.DR(), training=quick, weighing=weighing, epochs=1, random_state=0)
+    assert "caused" not in found.evaluation.values
+    assert found.replay is not None
+    assert not found.replay.labels.control_seen
