@@ -9,10 +9,10 @@ A user has a history of six titles, drawn by two lists of words that he likes (`
 - shown with probability e = .05 + .9 σ(a + popular · p_j), p_j the popularity of the title: 0.95 what some words (``PUSHED``)
   have beside the click index, 0.3 chance, within ±2;
 - if shown, put into a slot by the old score, p_j + knows · (log odds of r) + noise, the best first; looked at with
-  probability θ = slot^−η; clicked if looked at and relevant.
+  probability θ = .12 + .88 exp(−η (slot − 1)); clicked if looked at and relevant.
 
-What was not shown is found by the user himself with probability .01 (a log without any click there is refused by ``read_log``). A naive ranker learns θ(slot) r, and the slot follows the words. Judged on users of their
-own, 100 random candidates each, by NDCG@10 with gain r. Labels of the oracle are relevances, drawn for every row of the log.
+What was not shown is found by the user himself with probability .01 (``read_log`` refuses a log without any click there).
+A naive ranker learns θ(slot) r, and the slot follows the words. Judged on users of their own, 100 random candidates each, by NDCG@10 with gain r. Labels of the oracle are relevances, drawn for every row of the log.
 
 Run as a program: ridge-logistic two towers on frozen vectors (item, and item × history coordinate by coordinate), the share of
 the oracle-minus-naive gap in NDCG@10 that weighting recovers, per cell. Results: benchmarks/results/debiased_worlds.json.
