@@ -3,10 +3,12 @@
     CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified] [--cells ...] [--seeds 1] [--adapter frozen|lora]
 
 gap: 22 cells. Arms: naive; SNIPS and DR with true P(shown) and true θ(slot); SNIPS with both estimated (cross-fitted, and
-``position_curve``); the oracle, naive training on relevance labels of all rows. The share of the oracle-minus-naive NDCG@10
+``position_curve``); the oracle, naive training on relevance labels of all rows. "examination seen", on request, is SNIPS that is told
+which rows were looked at: what no log says, and so a bound on what can be recovered from clicks. The share of the oracle-minus-naive NDCG@10
 gap that an arm recovers has a 95 % interval over held-out users (bootstrap of users).
 misspecified: 5 cells × 4 ways of being wrong (``MISSPECIFIED``; "power" squares θ as well). NDCG@10 less that of naive,
-one-sided p by user, Holm. Two arms: SNIPS as it is, and ``Auto`` over SNIPS and DR.
+one-sided p by user, Holm. Two arms: SNIPS as it is, and ``Auto`` over SNIPS and DR (its naive arm divides by θ as well).
+``read_log`` refuses most of these propensities ("refused"); they are put in behind its back.
 Off-policy value: of each debiased ranker, on the users whom ``finetune`` held out, against the mean true relevance of the
 rows chosen; its standard error is also of the draw of users, which this truth is conditional on, so that coverage is high.
 
@@ -26,6 +28,7 @@ import json
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +44,16 @@ HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "debiased"
 RESULTS = HERE / "results" / "debiased_finetuning.json"
 ARMS = ("naive", "oracle", "SNIPS true", "SNIPS estimated", "DR true")
+BOUND = "examination seen"
 BASES = (
     "headlines-popular-steep-match", "books-popular-steep-match", "headlines-mild-flat-match", "books-mild-flat-match",
     "headlines-thin-overlap",
 )  # fmt: skip
 ONE = cr.RidgeLogistic(variances=(0.1,))
 RECIPE = cr.NuisanceRecipe(ONE, ONE)
-EPOCHS = 3
-HEAD = cr.Head(width=16, prior_variance=0.01)
-TRAINING = cr.Training(batch_size=1024, head_rate=2e-3, progress=False)
+EPOCHS = 10
+HEAD = cr.Head(width=32, prior_variance=0.05, dropout=0.7)
+TRAINING = cr.Training(batch_size=1024, head_rate=1e-3, progress=False)
 ADAPTERS = {"frozen": cr.Frozen(), "lora": cr.LoRA(rank=8)}
 
 
@@ -60,6 +64,8 @@ def spec(world: worlds.World, arm: str) -> tuple[cr.ImpressionLog, Any, Any]:
         return world.log(), cr.Naive(), None
     if arm == "oracle":
         return world.oracle_log(), cr.Naive(), None
+    if arm == BOUND:
+        return world.seen_log(), cr.SNIPS(), None
     if arm in ("SNIPS true", "DR true"):
         return world.log(), cr.SNIPS() if arm.startswith("SNIPS") else cr.DR(), true
     if arm == "SNIPS estimated":
@@ -68,8 +74,19 @@ def spec(world: worlds.World, arm: str) -> tuple[cr.ImpressionLog, Any, Any]:
     objective, how = arm.split(", ")
     if how == "power":
         true = cr.Examination.of({k: v**2 for k, v in world.thetas.items()})
-    log = world.log(worlds.misspecified(world, how))
+    wrong = worlds.misspecified(world, how)
+    log = world.log()
+    log = replace(log, frame=log.frame.assign(logged=wrong))  # read_log would refuse it: see ``refused``
     return log, cr.Auto(candidates=(cr.SNIPS(), cr.DR())) if objective == "Auto" else cr.SNIPS(), true
+
+
+def refused(world: worlds.World, how: str) -> bool:
+    """Whether ``read_log`` sees that these propensities do not predict what was shown."""
+    try:
+        world.log(worlds.misspecified(world, how))
+    except cr.LogError:
+        return True
+    return False
 
 
 def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None) -> worlds.World | None:
@@ -89,6 +106,8 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
     ndcg = world.ndcg_of_users(ranker.score_log(cr.read_log(world.test_frame(), **worlds.ROLES)))
     facts = value_of(ranker) if curve is not None else {}
     facts |= {"chosen": ranker.objective.name, "epochs": len(ranker.history), "seconds": time.perf_counter() - began}
+    if ", " in arm:
+        facts["refused"] = refused(world, arm.split(", ")[1])
     if arm == "SNIPS estimated":
         slots = np.array(sorted(world.thetas))[:10]
         facts["theta_error"] = float(np.abs(curve.theta_at(slots) - [world.thetas[k] for k in slots]).max())
@@ -135,7 +154,7 @@ def gap_table(seeds: list[int], adapter: str) -> list[dict[str, Any]]:
     rows = []
     for cell in worlds.CELLS:
         for seed in seeds:
-            found = {arm: read(cell, seed, arm, adapter) for arm in ARMS}
+            found = {arm: read(cell, seed, arm, adapter) for arm in (*ARMS, BOUND)}
             if found["naive"] is None or found["oracle"] is None:
                 continue
             naive, oracle = found["naive"][0], found["oracle"][0]
@@ -163,7 +182,7 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
                     d = mine[0] - naive[0]
                     z = d.mean() / (d.std() / np.sqrt(len(d)))
                     rows.append({
-                        "cell": cell, "how": how, "objective": objective, "seed": seed, "chosen": mine[1]["chosen"],
+                        "cell": cell, "how": how, "objective": objective, "seed": seed, "chosen": mine[1]["chosen"], "refused": mine[1]["refused"],
                         "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d))), "p_below": float(norm.cdf(z)),
                     })  # fmt: skip
     for objective in ("SNIPS", "Auto"):

@@ -10,7 +10,7 @@ the options are then fixed for reporting seeds 20,261,122 + r (which draw start 
 
 Two settings. "biased": a tenth of the biased ratings is held out, stops the training and chooses the options, by each
 model's own risk. "10 % of MAR": the tenth of the randomly drawn ratings with row number ≡ 3 (mod 10) does, and the
-other nine tenths are the test, as for the published rows.
+other nine tenths are the test, as for the published rows. "features" starts at nought: in this setting its seeds are one run.
 
 NDCG@5 is a mean over users, of the ranking of a user's randomly drawn coats (16; 14 or so in the second setting), gain 1
 for a positive, discount log2(1 + rank), divided by that of the best order. "ndcg": users without a positive are left

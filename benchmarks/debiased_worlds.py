@@ -125,6 +125,16 @@ class World:
         roles = {k: v for k, v in ROLES.items() if k != "position"}
         return cr.read_log(frame, **roles, propensity="logged")
 
+    def seen_log(self) -> cr.ImpressionLog:
+        """The rows with "shown and looked at" as treatment, its probability, and relevance as outcome."""
+        f = self.frame
+        doubtful = np.random.default_rng(6).random(len(f)) < f["theta"]
+        looked = np.where(f["relevant"] == 1, f["clicked"], doubtful) * f["shown"]
+        chance = f["e"] * np.where(f["shown"] == 1, f["theta"], f["theta"][f["shown"] == 1].mean())
+        frame = f.assign(shown=looked.astype(np.int64), clicked=f["relevant"] * looked, logged=chance)
+        roles = {k: v for k, v in ROLES.items() if k != "position"}
+        return cr.read_log(frame, **roles, propensity="logged")
+
     @cached_property
     def test_units(self) -> Ints:
         return np.repeat(np.arange(TEST_USERS), TEST_LIST)
