@@ -61,29 +61,31 @@ def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> E
 
 def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
     """(n,) 1 for the rows that the ranker would show: see ``first_of_each``."""
-    return first_of_each(f, r.t, r.units)
+    return first_of_each(f, r.e, r.units)
 
 
-def first_of_each(f: F64, t: F64, units: Ints) -> npt.NDArray[np.float64]:
-    """(n,) 1 for the first rows of each user by score f, as many as he was shown (t).
+def first_of_each(f: F64, slots: F64, units: Ints) -> npt.NDArray[np.float64]:
+    """(n,) 1 for the first rows of each user by score f, as many as the sum of his `slots`, rounded.
 
-    Users who were shown nothing are shown nothing. Where every user has one row, the same share of all rows as was shown.
+    With the propensities as slots that is how many he is shown in expectation. What he *was* shown will not do where the choice
+    is scored by 1 / e: a policy that knows T picks rows whose weight it knows. Where every user has one row, the share of
+    all rows that the slots make.
     """
     if len(np.unique(units)) == len(units):
-        cut = np.quantile(f, 1 - t.mean())
+        cut = np.quantile(f, 1 - slots.mean())
         return (f > cut).astype(np.float64)
     order = np.lexsort((-f, units))
     starts = np.flatnonzero(np.r_[True, np.diff(units[order]) > 0])
     place = np.empty(len(f), dtype=np.int64)
     place[order] = np.arange(len(f)) - np.repeat(starts, np.diff(np.r_[starts, len(f)]))
-    shown = np.bincount(units, t, minlength=int(units.max()) + 1)
-    return (place < shown[units]).astype(np.float64)
+    room = np.rint(np.bincount(units, slots, minlength=int(units.max()) + 1))
+    return (place < room[units]).astype(np.float64)
 
 
 def values(f: F64, r: Labels) -> dict[str, Estimate]:
     """Clicks per impression shown, of the ranker's choice and of today's, off policy by DR scores; their difference; caused clicks.
 
-    V(π) = Σ π ψ₁ / Σ π with π the rows that the ranker would show, as many a user as today. Today's is Σ T Y / Σ T.
+    V(π) = Σ π ψ₁ / Σ π with π the rows that the ranker would show, as many a user as he is shown in expectation, Σ e. Today's is Σ T Y / Σ T.
     """
     pi = chosen(f, r)
     if pi.sum() == 0:
@@ -240,7 +242,7 @@ class Evaluation(Displayable):
     def _notes(self) -> list[str]:
         return [
             "The naive risk is that of what the old recommender showed; the others estimate that of all impressions, had they been shown.",
-            "The ranker's choice is as many of each user's rows as he was shown, the first by score. Errors are clustered by user.",
+            "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score. Errors are clustered by user.",
             *self.notes,
         ]
 

@@ -157,8 +157,8 @@ def feed_of(
     index: dict[str, int] = {}
     nothing = np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64)
     if kind == "cross" and histories is not None:
-        read = [BETWEEN.join(h[-MOST_HISTORY:]) for h in histories[0]]
-        pairs = [f"{read[c]}{BETWEEN}{t}" if read[c] else t for c, t in zip(histories[1], items, strict=True)]
+        read = [BETWEEN.join(h[: -MOST_HISTORY - 1 : -1]) for h in histories[0]]  # the last first: what is too long is cut at the end
+        pairs = [f"{t}{BETWEEN}{read[c]}" if read[c] else t for c, t in zip(histories[1], items, strict=True)]
         place = np.array([index.setdefault(p, len(index)) for p in pairs], dtype=np.int64)
         return Feed(tuple(index), place, *nothing, None, effect)
     place = np.array([index.setdefault(t, len(index)) for t in items], dtype=np.int64)

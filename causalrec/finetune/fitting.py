@@ -25,7 +25,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 WARM_UP = 0.06
 KEPT = 2
-IDENTITY = "run.json"
+IDENTITY, FINISHED = "run.json", "finished.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +104,7 @@ def run(
         last_checkpoint,
         mean_pair_mass,
         rank_allocator,
+        restore,
     )
     from causalrec.represent.encoder import _device
 
@@ -138,16 +139,39 @@ def run(
         )  # fmt: skip
         if rank_allocator(network) is not None:
             trainer.add_callback(DealRanks(network))
+        done = _finished(output)
+        if done is not None:  # nothing is left to do: a run that stopped early must not go on because it is called again
+            restore(network, output / str(done["best"]))
+            learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
+            network.eval()
+            return Trained(
+                network, tokenizer, tuple(done["history"]), score(task.valid), done["seconds"], learning,
+                sum(p.numel() for p in network.parameters()), done["rows_per_second"],
+            )  # fmt: skip
         began = len(task.train) * (0 if resume is None else json.loads((resume / "trainer_state.json").read_text())["epoch"])
-        done = trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
-        seconds = float(done.metrics["train_runtime"])
+        metrics = trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
+        seconds = float(metrics["train_runtime"])
         seen = len(task.train) * float(trainer.state.epoch or 0) - began
     network.eval()
+    history, speed = _by_epoch(trainer.state.log_history), seen / max(seconds, 1e-9)
+    if trainer.is_world_process_zero() and trainer.state.best_model_checkpoint is not None:
+        kept = {"best": Path(trainer.state.best_model_checkpoint).name, "history": history, "seconds": seconds, "rows_per_second": speed}
+        part = output / (FINISHED + ".part")
+        part.write_text(json.dumps(kept))
+        part.replace(output / FINISHED)
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Trained(
-        network, tokenizer, _by_epoch(trainer.state.log_history), score(task.valid), seconds, learning,
-        sum(p.numel() for p in network.parameters()), seen / max(seconds, 1e-9),
-    )  # fmt: skip
+        network, tokenizer, history, score(task.valid), seconds, learning, sum(p.numel() for p in network.parameters()), speed
+    )
+
+
+def _finished(output: Path) -> dict[str, Any] | None:
+    """What a run that came to its end left behind, or None."""
+    file = output / FINISHED
+    if not file.is_file():
+        return None
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found if (output / str(found["best"])).is_dir() else None
 
 
 def steps_of(n: int, training: Training, epochs: int) -> int:
@@ -272,7 +296,7 @@ def _arguments(output: Path, training: Training, epochs: int, seed: int, steps: 
         load_best_model_at_end=True, metric_for_best_model="eval_risk", greater_is_better=False,
         report_to=list(training.report_to) or "none", remove_unused_columns=False, disable_tqdm=True,
         use_cpu=device.type == "cpu", bf16=_half(training, device, adapter), dataloader_pin_memory=False, seed=seed, data_seed=seed,
-        label_names=[], logging_nan_inf_filter=False,
+        label_names=[], logging_nan_inf_filter=False, restore_callback_states_from_checkpoint=True,
     )  # fmt: skip
 
 

@@ -20,6 +20,8 @@ def written(folder: Path, what: str) -> Iterator[Path]:
     OutputError
         The disk is full, or the place cannot be written to; what stood there before still stands.
     """
+    from safetensors import SafetensorError
+
     place = folder.absolute()
     mark = secrets.token_hex(4)
     half, old = place.parent / f".{place.name}.{mark}", place.parent / f".{place.name}.{mark}.old"
@@ -29,7 +31,7 @@ def written(folder: Path, what: str) -> Iterator[Path]:
         if place.exists():
             place.rename(old)
         half.rename(place)
-    except (OSError, RuntimeError) as error:  # torch writes a full disk as a RuntimeError
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
         if isinstance(error, RuntimeError) and "write" not in str(error).lower() and "file" not in str(error).lower():
             raise
         if old.exists() and not place.exists():

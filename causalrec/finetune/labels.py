@@ -208,7 +208,8 @@ def labels_of(
     outcomes = [_outcome(log, examination) for log in (train, valid)]
     _check(train, outcomes[0])
     plan = identify(train) if plan is None else plan
-    problem, nuisances = _fit(train, outcomes[0], plan, recipe or NuisanceRecipe(CANDIDATES, CANDIDATES), rng)
+    recipe = recipe or NuisanceRecipe(CANDIDATES, CANDIDATES)
+    problem, nuisances = _fit(train, outcomes[0], plan, recipe, rng, treated_only=examination is not None)
     t = train.treatment
     clip = clip or Clip(min(Clip().bound, min(t.mean(), 1 - t.mean()) / 10))
     first = Labels(
@@ -276,7 +277,7 @@ def _check(log: ImpressionLog, y: F64) -> None:
 
 
 def _fit(
-    log: ImpressionLog, y: F64, plan: Plan, recipe: NuisanceRecipe, rng: np.random.Generator
+    log: ImpressionLog, y: F64, plan: Plan, recipe: NuisanceRecipe, rng: np.random.Generator, treated_only: bool
 ) -> tuple[Problem, Nuisances]:
     """Cross-fit P(shown) and the outcome in either arm, by user."""
     t, nodes = log.treatment, tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
@@ -289,7 +290,7 @@ def _fit(
     problem = Problem(
         t, y, weights, design.keep(plan.propensity_nodes), design.keep(plan.outcome_nodes), fold, binary, log.logged_propensity,
     )  # fmt: skip
-    unseen = np.ptp(y[t == 0]) == 0
+    unseen = treated_only or np.ptp(y[t == 0]) == 0  # relevance of rows shown and clicks on others are not compared
     return problem, fit_nuisances(problem, recipe, design_recipe, ("outcome_0",) if unseen else ())
 
 

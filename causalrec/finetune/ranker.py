@@ -71,6 +71,8 @@ class Ranker(Displayable):
         What each ``update`` found.
     train, held_out : ImpressionLog or None
         The two parts of the log that it was trained and judged on; None after ``load``.
+    held_labels : Labels or None
+        Of the held-out rows.
     """
 
     objective: Objective
@@ -94,6 +96,7 @@ class Ranker(Displayable):
     rounds: tuple[Any, ...] = ()
     train: ImpressionLog | None = field(default=None, repr=False)
     held_out: ImpressionLog | None = field(default=None, repr=False)
+    held_labels: Labels | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -188,6 +191,7 @@ class Ranker(Displayable):
         epochs: int = 1,
         replay: float = 0.5,
         standard_errors: float = 1.0,
+        weighing: Any = None,
         output: str | Path | None = None,
         random_state: int | np.random.Generator | None = None,
     ) -> Ranker:
@@ -202,6 +206,8 @@ class Ranker(Displayable):
             Rows of earlier logs that are mixed in, as a share of the new log's.
         standard_errors : float
             By how many of the paired difference the new weights must be better to be promoted.
+        weighing : Weighing or None
+            How rows are weighed; None is as before.
         output : path or None
         random_state : int, Generator or None
 
@@ -218,7 +224,7 @@ class Ranker(Displayable):
         from causalrec.finetune.rounds import update
 
         return update(
-            self, log, epochs=epochs, replay=replay, standard_errors=standard_errors, output=output, random_state=random_state
+            self, log, epochs=epochs, replay=replay, standard_errors=standard_errors, weighing=weighing, output=output, random_state=random_state
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:

@@ -76,6 +76,7 @@ def update(
     epochs: int,
     replay: float,
     standard_errors: float,
+    weighing: Weighing | None,
     output: str | Path | None,
     random_state: int | np.random.Generator | None,
 ) -> Ranker:
@@ -89,9 +90,15 @@ def update(
         raise ArgumentError(
             f"the ranker was trained {'with' if ranker.has_history else 'without'} a history; the new log must declare the same roles."
         )
+    how = ranker.weighing if weighing is None else weighing
+    if how is None:
+        raise ArgumentError(
+            "this ranker was loaded, and rows were weighed in a way that is not saved (a plan, nuisances, a clip or an examination curve): pass update(..., "
+            "weighing=Weighing(...)) with the same."
+        )
     rng = as_generator(random_state)
     job = Job(
-        log, ranker.objective, ranker.adapter, ranker.head, epochs, ranker.training, ranker.weighing or Weighing(), RandomData(),
+        log, ranker.objective, ranker.adapter, ranker.head, epochs, ranker.training, how, RandomData(),
         ranker.base, int(rng.integers(2**31)),
     )  # fmt: skip
     new = job.prepared(ranker.known_items)
@@ -109,7 +116,7 @@ def update(
         return replace(ranker, rounds=(*ranker.rounds, record))
     return replace(
         trained, rounds=(*ranker.rounds, record), choice=ranker.choice, histories=ranker.histories | trained.histories,
-        seen_units=np.union1d(ranker.seen_units, trained.seen_units), evaluation=evaluate(new_f, new.held, None),
+        seen_units=np.union1d(ranker.seen_units, trained.seen_units), evaluation=evaluate(new_f, new.held, None, ("The held-out users of the new log decided the promotion, and earlier logs may have held some of them.",)),
     )  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from causalrec.finetune.folder import written
 from causalrec.finetune.labels import GuardRails, Labels
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.rounds import Round
+from causalrec.finetune.verb import Weighing
 from causalrec.nuisance import Clip
 from causalrec.represent.text import TextEmbedder
 from causalrec.scores import Estimate
@@ -99,6 +100,7 @@ def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
         (half / WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
         base = ranker.base
         manifest = {
+            "weighed_by_default": ranker.weighing == Weighing(),
             "format": FORMAT, "causalrec": __version__, "summary": ranker.summary().splitlines(),
             "base": {"model": base.model, "revision": base.revision, "max_length": base.max_length, "fingerprint": base.fingerprint},
             "has_history": ranker.has_history, "ranker": {n: to_plain(getattr(ranker, n)) for n in OF_RANKER},
@@ -143,6 +145,7 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
     return Ranker(
         **{n: given[n] for n in OF_RANKER}, folder=folder, base=base, known_items=words["known_items"], histories=histories,
         has_history=manifest["has_history"], seen_units=arrays["seen_units"], trained=trained, replay=replay,
+        weighing=Weighing() if manifest.get("weighed_by_default") else None,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
@@ -32,6 +33,8 @@ from causalrec.finetune.towers import Collator, Network
 Ints = npt.NDArray[np.int64]
 WEIGHTS, MARK, ALLOCATOR = "learned.safetensors", "complete.json", "allocator.pt"
 PREFIX = "checkpoint-"
+LEAST_MASS = 1e-4
+"""Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
 
 
 class RowNumbers(Dataset[int]):
@@ -201,7 +204,7 @@ class DebiasedTrainer(Trainer):
         folder = Path(str(self.args.output_dir)) / f"{PREFIX}{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
-        except (OSError, RuntimeError) as error:  # torch writes a full disk as a RuntimeError
+        except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own word for a full disk
             shutil.rmtree(folder, ignore_errors=True)
             kept = last_checkpoint(Path(str(self.args.output_dir)))
             raise OutputError(
@@ -269,7 +272,7 @@ def restore(network: Network, folder: Path) -> None:
     """Give a network what a checkpoint holds."""
     try:
         network.restore(load_file(str(folder / WEIGHTS)))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
             f"{folder} does not fit this network ({error}): it was trained with another encoder, adapter or head. Name another output folder, or take the "
             "options that it was trained with."
@@ -307,4 +310,9 @@ def mean_pair_mass(weight: npt.NDArray[Any], label: npt.NDArray[Any], units: Int
     """Σ over users of Σ_{i ≠ j} w_i y_i w_j (1 − y_j), a row: what a pairwise loss is divided by."""
     good, bad = weight * label, weight * (1 - label)
     pairs = np.bincount(units, good) * np.bincount(units, bad) - np.bincount(units, good * bad)
-    return float(max(pairs.sum() / len(units), 1e-9))
+    if pairs.sum() < LEAST_MASS * len(units):
+        raise TrainingError(
+            f"pairs of a clicked and another row of one user have a mass of {pairs.sum() / len(units):.2g} a row, must be >= {LEAST_MASS:g}: users have one row "
+            "each, or hardly a click. Declare unit=, or take Training(loss='pointwise')."
+        )
+    return float(pairs.sum() / len(units))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -36,7 +37,7 @@ from causalrec.finetune.ranker import Ranker, Replay
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip, NuisanceRecipe
-from causalrec.represent import embed
+from causalrec.represent.embed import embed, refuse_seen
 from causalrec.represent.text import TextEmbedder
 from causalrec.scores import Estimate, clustered_ratio
 
@@ -163,6 +164,11 @@ def _check(log: Any, *given: Any) -> None:
     log.require_kind("binary", "finetune")
     if not log.roles.text:
         raise LogError("the log declares no text, so there is nothing to train an encoder on; name it in read_log(text=...).")
+    if log.roles.weight:
+        raise LogError(
+            f"the log declares row weights ({log.roles.weight[0]!r}), which finetune would leave out of its losses and of its evaluation: draw rows by their "
+            "weight, or read the log without weight=."
+        )
     if log.roles.unit and log.n_units < 20:
         raise LogError(f"the log has {log.n_units} users, must have >= 20: some are held out, and the rest is dealt to folds.")
 
@@ -184,6 +190,7 @@ class Job:
 
     def prepared(self, known: dict[str, int] | None = None) -> Prepared:
         """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None."""
+        refuse_seen(self.log, self.encoder)
         log = self.log if self.log.blocks else embed(self.log, self.encoder)
         rng = np.random.default_rng(self.seed)
         train, valid = log.split(self.training.validation, rng)
@@ -195,6 +202,10 @@ class Job:
             known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
         rails = guard_rails(labels)
         for one in self._objectives():
+            if one.needs_control and how.examination is not None:
+                raise ArgumentError(
+                    f"{one.name} compares rows shown with rows not shown, but only the former can be divided by P(examined): leave examination= out."
+                )
             if one.needs_control and not labels.control_seen:
                 raise EstimationError(
                     f"{one.name} learns from rows that were not shown as well, but all of them have one outcome: nobody saw what happened there."
@@ -236,11 +247,12 @@ class Prepared:
             runs[one.name] = one, self._train(one, here, start)
         choice = self._choice(runs) if many else None
         kept, trained = runs[choice.chosen if choice else objectives[0].name]
-        notes = ("Held out are the same users who chose the objective.",) if choice and job.random_data.validation is None else ()
+        what = "chose the objective and when to stop" if choice else "chose when to stop"
+        notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else ()
         return Ranker(
             kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails, choice, folder, job.encoder,
             self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
-            job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid,
+            job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid, self.held,
         )  # fmt: skip
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
@@ -259,8 +271,28 @@ class Prepared:
         return {
             "log": self.train.fingerprint, "objective": repr(objective), "adapter": repr(job.adapter), "head": repr(job.head),
             "training": repr(quiet), "epochs": job.epochs, "encoder": job.encoder.fingerprint, "seed": job.seed,
-            "continued": start is not None,
+            "rows": self._digest(start),
         }  # fmt: skip
+
+    def _digest(self, start: dict[str, Any] | None) -> str:
+        """Of all else that the weights depend on: rows, histories, how rows are weighed, what stops the training, where it starts."""
+        how, digest = self.job.weighing, hashlib.sha256()
+        nodes = None if how.plan is None else (how.plan.propensity_nodes, how.plan.outcome_nodes)
+        made = sorted((b.name, b.made_by) for b in self.train.blocks.values())
+        digest.update(repr((how.clip, how.nuisances, nodes, made, sorted(self.known))).encode())
+        for part, feed in ((self.labels, self.train_feed), (self.held, self.valid_feed)):
+            arrays = [part.t, part.y, part.units, feed.item, feed.starts, feed.members, feed.item_effect]
+            arrays += [a for a in (feed.history, part.e if part.logged else None) if a is not None]
+            for a in arrays:
+                digest.update(np.ascontiguousarray(a).tobytes())
+            digest.update("\x1f".join(feed.texts).encode("utf-8", "replace"))
+        random = _random_part(self, self.job.random_data.validation)
+        if random is not None:
+            digest.update("\x1f".join(random[0].texts).encode("utf-8", "replace"))
+            digest.update(random[0].item.tobytes() + random[1].tobytes())
+        for name, value in sorted((start or {}).items()):
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], dict[str, float]]:
         held, random = self.held, _random_part(self, self.job.random_data.validation)

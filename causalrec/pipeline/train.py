@@ -136,7 +136,8 @@ def gain_in_truth(ranker: Ranker, frame: pd.DataFrame) -> float:
     if held is None:
         raise OutputError("the ranker was loaded and no longer has its held-out users.")
     p1, t = frame.loc[held.frame.index, "true_p1"].to_numpy(), held.treatment
-    pi = first_of_each(ranker.trained.valid_scores, t, held.units)
+    slots = t if ranker.held_labels is None else ranker.held_labels.e
+    pi = first_of_each(ranker.trained.valid_scores, slots, held.units)
     return float(np.average(p1, weights=pi) - np.average(p1, weights=t))
 
 

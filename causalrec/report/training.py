@@ -43,8 +43,8 @@ def value(ranker: Ranker) -> list[Part]:
     ]  # fmt: skip
     return [
         parts.text(
-            f"On {of_users(ranker)} whose clicks no weight has learnt from. The ranker may show as many of a user’s candidates as he was shown "
-            "today, and takes those with the largest scores; candidates that are not in the log are not judged."
+            f"On {of_users(ranker)} whose clicks no weight has learnt from. The ranker may show as many of a user’s candidates as he is shown "
+            "in expectation, and takes those with the largest scores; candidates that are not in the log are not judged."
         ),
         parts.figure(
             training_plots.plot_ranker_value(e, question=q),

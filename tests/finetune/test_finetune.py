@@ -212,3 +212,24 @@ def test_clicks_that_are_seen_only_where_shown_are_enough(small_log: cr.Impressi
     assert "caused" not in found.evaluation.values
     assert found.replay is not None
     assert not found.replay.labels.control_seen
+
+
+def test_a_cross_encoder_does_not_cut_the_item_off() -> None:
+    from causalrec.finetune.feed import feed_of
+
+    long = tuple(f"a long headline number {i} about many things at once" for i in range(20))
+    feed = feed_of(["a red coat", "a blue coat"], ([long], np.zeros(2, dtype=int)), "cross", None, {})
+    assert feed.texts[0].startswith("a red coat")
+    assert feed.texts[0].index("number 19") < feed.texts[0].index("number 18")
+
+
+def test_row_weights_are_refused_rather_than_left_out(small_log: cr.ImpressionLog) -> None:
+    weighted = replace(changed(small_log, w=2.0), roles=replace(small_log.roles, weight=("w",)))
+    with pytest.raises(LogError, match=r"declares row weights \('w'\)"):
+        cr.finetune(weighted, objective=cr.SNIPS())
+
+
+def test_pairs_need_users_with_several_rows(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    alone = replace(small_log, roles=replace(small_log.roles, unit=()))
+    with pytest.raises(TrainingError, match="pairs of a clicked and another row of one user"):
+        cr.finetune(alone, objective=cr.DR(), training=replace(quick, loss="pairwise"), weighing=weighing, epochs=1, random_state=0)

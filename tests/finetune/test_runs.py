@@ -162,3 +162,53 @@ def test_an_update_without_support_is_refused(ranker: cr.Ranker, small_log: cr.I
     )
     with pytest.raises(OverlapError, match="what was shown was certain"):
         ranker.update(certain)
+
+
+def test_a_run_that_stopped_early_is_not_trained_further(small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = cr.Training(progress=False, head_rate=0.05, patience=1)
+    first = small(small_log, tmp_path / "out", epochs=12, training=training)
+    assert len(first.history) < 12
+    monkeypatch.setattr(trainer.DebiasedTrainer, "training_step", None)  # a step would fail
+    again = small(small_log, tmp_path / "out", epochs=12, training=training)
+    np.testing.assert_array_equal(again.trained.valid_scores, first.trained.valid_scores)
+    assert again.history == first.history
+
+
+def test_a_run_knows_its_histories_its_clip_and_its_validation(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    small(small_log, tmp_path / "out", epochs=1)
+    other = replace(small_log, frame=small_log.frame.assign(history=[("a novel",)] * len(small_log)))
+    one = cr.RidgeLogistic(variances=(0.1,))
+    clipped = cr.Weighing(nuisances=cr.NuisanceRecipe(one, one), clip=cr.Clip(0.2))
+    random = cr.RandomData(validation=small_log.frame.head(300))
+    for log, options in ((other, {}), (small_log, {"weighing": clipped}), (small_log, {"random_data": random})):
+        with pytest.raises(TrainingError, match="holds a run with another rows"):
+            small(log, tmp_path / "out", epochs=1, **options)
+
+
+def test_a_loaded_ranker_asks_how_rows_were_weighed(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    ranker.save(tmp_path / "kept")  # its nuisances are not the default
+    with pytest.raises(cr.CausalRecError, match=r"pass update\(..., weighing=Weighing"):
+        cr.Ranker.load(tmp_path / "kept").update(small_log)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full_is_an_output_error(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys, numpy as np, causalrec as cr\n"
+        "from pathlib import Path\n"
+        "from causalrec.finetune.folder import written\n"
+        "from safetensors.torch import save_file\n"
+        "import torch\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "try:\n"
+        "    with written(Path(sys.argv[1]), 'the ranker') as half:\n"
+        "        save_file({'a': torch.zeros(100_000)}, str(half / 'w'))\n"
+        "except cr.errors.OutputError if hasattr(cr, 'errors') else cr.CausalRecError as error:\n"
+        "    print('refused', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "x")], capture_output=True, text=True, check=False)
+    assert "refused the ranker cannot be written" in done.stdout, done.stderr
+    assert list(tmp_path.iterdir()) == []
