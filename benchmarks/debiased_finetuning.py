@@ -38,7 +38,6 @@ from scipy.stats import norm
 
 import causalrec as cr
 from causalrec.finetune.evaluation import chosen
-from causalrec.finetune.labels import Labels
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "debiased"
@@ -121,10 +120,7 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
 def value_of(ranker: cr.Ranker) -> dict[str, float]:
     """The off-policy value, its error and interval, and the mean true relevance of the rows that the ranker chose."""
     held = ranker.held_out
-    scores = ranker.trained.valid_scores
-    nothing = np.zeros(len(held))
-    rows = Labels(held.treatment, nothing, nothing, nothing, nothing, held.units, None, cr.Clip(0.01), True)
-    pi = chosen(scores, rows)
+    pi = chosen(ranker.trained.valid_scores, ranker.held_labels)
     truth = float((pi * held.frame["relevance"].to_numpy()).sum() / pi.sum())
     value = ranker.evaluation.values["value"]
     return {

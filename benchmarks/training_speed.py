@@ -27,8 +27,8 @@ from causalrec.finetune import towers
 from causalrec.finetune.fitting import steps_of, tokenize
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
+from causalrec.finetune.preparation import Job
 from causalrec.finetune.trainer import DebiasedTrainer, RowNumbers
-from causalrec.finetune.verb import Job
 
 OUT = Path(__file__).parent / "results" / "training_speed.json"
 

@@ -211,7 +211,6 @@ def finetune(
     propensity: Annotated[str | None, typer.Option(metavar="COLUMN", help="P(shown) as it was logged; estimated if there is none.")] = None,
     position: Column = None,
     time: Columns = None,
-    weight: Column = None,
     treated: Annotated[str | None, typer.Option(metavar="LEVEL", help="Which level is shown.")] = None,
     objective: Annotated[
         str | None, typer.Option(help="auto, naive, ips, snips, dr, dr-jl, mrdr, poem, banditnet or uplift; auto.")
@@ -248,7 +247,7 @@ def finetune(
 
     flags = dict(
         log=log, treatment=treatment, outcome=outcome, text=text, history=history, unit=unit, item=item, modifier=modifiers,
-        confounder=confounders, propensity=propensity, position=position, time=time, weight=weight, treated=treated, objective=objective,
+        confounder=confounders, propensity=propensity, position=position, time=time, treated=treated, objective=objective,
         adapter=adapter, head=head, loss=loss, rank=rank, clip=clip, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         head_rate=head_rate, max_length=max_length, validation=validation, device=device, encoder=encoder, random_test=random_test,
         random_validation=random_validation, seed=seed, output=output,

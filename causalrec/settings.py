@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from causalrec._checks import check_choice, check_scalar, did_you_mean
 from causalrec.errors import ArgumentError
-from causalrec.finetune.verb import RandomData
+from causalrec.finetune.weighing import RandomData
 from causalrec.pipeline.recipe import Recipe, recipe_of
 from causalrec.pipeline.whom import Economics
 

@@ -33,6 +33,9 @@ class Auto:
         check_scalar(self.standard_errors, "standard_errors", ge=0)
         if not self.candidates or not all(isinstance(c, Objective) for c in self.candidates):
             raise ArgumentError(f"candidates is {self.candidates!r}; must be a tuple of objectives such as (SNIPS(), DR()).")
+        names = [c.name for c in self.candidates]
+        if len(set(names)) < len(names):
+            raise ArgumentError(f"candidates has {names}, must be of different names: train one objective's settings apart, and compare their evaluations.")
         other = [c.name for c in self.candidates if c.aims_at != "clicks"]
         if other:
             raise ArgumentError(f"candidates holds {other}, whose scores mean something else; train them by themselves.")
@@ -52,7 +55,6 @@ class ObjectiveChoice(Displayable):
     chosen : str
     differences : mapping of name to Estimate
         Held-out risk less that of naive, nats; naive itself is left out.
-    risk_of_naive : Estimate or None
     standard_errors : float
         By how many a candidate had to be better.
     where : str

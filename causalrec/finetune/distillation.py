@@ -14,17 +14,16 @@ import numpy as np
 
 from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable
-from causalrec.finetune.fast import new_folder
-from causalrec.finetune.fitting import _need_accelerate, _own_randomness
-from causalrec.finetune.folder import written
+from causalrec.finetune.fitting import need_trainer, own_randomness
+from causalrec.finetune.folder import new_folder, written
 from causalrec.finetune.gates import (
-    EffectShift,
     Gate,
     check_encoder,
     check_pair,
     cosines,
     distinct_texts,
     gated_shift,
+    shift_of,
 )
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
@@ -80,9 +79,7 @@ class Distilled(Displayable):
     @property
     def shift(self) -> float | None:
         """By how many standard errors the effect moved; None where no log was given."""
-        if self.effect is None or self.effect_student is None or self.std_error is None:
-            return None
-        return EffectShift(self.effect, self.effect_student, self.std_error).shift
+        return shift_of(self.effect, self.effect_student, self.std_error)
 
     def _title(self) -> str:
         return f"Encoder of {self.layers} layers, distilled from {self.teacher_layers} of {self.teacher}"
@@ -174,7 +171,7 @@ def distil(
     layers = check_scalar(layers, "layers", ge=1, integer=True)
     check_pair(log, plan, encoder)
     target, words, rng = new_folder(folder, "distil"), distinct_texts(texts), as_generator(random_state)
-    _need_accelerate()
+    need_trainer()
     from causalrec.finetune.student import make_student, teach
 
     words = [words[i] for i in rng.permutation(len(words))]
@@ -182,7 +179,7 @@ def distil(
     seed, seed_of_folds = (int(s) for s in rng.integers(2**31, size=2))
     student = make_student(encoder._files(), layers)
     vectors = encoder.transform(words)
-    with _own_randomness(seed), tempfile.TemporaryDirectory() as scratch:
+    with own_randomness(seed), tempfile.TemporaryDirectory() as scratch:
         tokens = encoder._encoder().tokenize(words)
         history = teach(student, tokens, vectors, n_held, epochs, lr, seed, Path(scratch), progress)
     with written(target, "the student") as half:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from causalrec import scores
 from causalrec._display import Displayable
 from causalrec.errors import EstimationError
 from causalrec.finetune.labels import Labels
+from causalrec.nuisance import nuisances
 from causalrec.scores import Estimate
 
 F64 = npt.NDArray[np.float64]
@@ -127,7 +127,7 @@ class Ranking(Displayable):
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
-            _row(name, e) for name, e in (("AUC", self.auc), (f"NDCG@{self.k}", self.ndcg), ("log loss, nats", self.log_loss))
+            quantity(name, e) for name, e in (("AUC", self.auc), (f"NDCG@{self.k}", self.ndcg), ("log loss, nats", self.log_loss))
         ]  # fmt: skip
 
 
@@ -154,8 +154,7 @@ def ndcg_by_user(f: F64, gain: F64, units: Ints, k: int) -> F64:
 def auc(f: F64, y: F64, weight: F64 | None = None) -> float:
     """P(score of a positive > score of a negative), ties half; `weight` counts a row so often."""
     if weight is None:
-        n1 = y.sum()
-        return float((rankdata(f)[y == 1].sum() - n1 * (n1 + 1) / 2) / (n1 * (len(y) - n1)))
+        return nuisances.auc(f, y)
     order = np.argsort(f, kind="stable")
     _, tie = np.unique(f[order], return_inverse=True)
     neg, pos = weight[order] * (1 - y[order]), weight[order] * y[order]
@@ -226,15 +225,15 @@ class Evaluation(Displayable):
         )
 
     def _rows(self) -> list[dict[str, Any]]:
-        rows = [_row(f"risk by {name}, nats", e) for name, e in self.risks.items()]
-        rows += [_row(f"risk by {name} of a constant, nats", e) for name, e in self.risks_before.items() if name == "DR"]
+        rows = [quantity(f"risk by {name}, nats", e) for name, e in self.risks.items()]
+        rows += [quantity(f"risk by {name} of a constant, nats", e) for name, e in self.risks_before.items() if name == "DR"]
         words = {
             "value": "clicks per impression shown, the ranker's choice (DR)",
             "value_today": "clicks per impression shown, today's choice",
             "gain": "difference",
             "caused": "caused clicks per impression shown, the ranker's choice (DR)",
         }
-        rows += [_row(words[name], e) for name, e in self.values.items()]
+        rows += [quantity(words[name], e) for name, e in self.values.items()]
         if self.mar is not None:
             rows += [{**r, "quantity": f"random data: {r['quantity']}"} for r in self.mar._rows()]
         return rows
@@ -247,7 +246,8 @@ class Evaluation(Displayable):
         ]
 
 
-def _row(name: str, e: Estimate) -> dict[str, Any]:
+def quantity(name: str, e: Estimate) -> dict[str, Any]:
+    """One record of a result's table."""
     return {"quantity": name, "estimate": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,19 +22,17 @@ from causalrec.finetune.fast import (
     NETWORK,
     FastEncoder,
     default_threads,
-    digest,
     need,
-    new_folder,
 )
-from causalrec.finetune.folder import written
+from causalrec.finetune.folder import copy_beside, digest, new_folder, written
 from causalrec.finetune.gates import (
-    EffectShift,
     Gate,
     check_encoder,
     check_pair,
     cosines,
     distinct_texts,
     gated_shift,
+    shift_of,
 )
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
@@ -43,7 +40,6 @@ from causalrec.represent.encoder import CPU_TOKENS, _batches
 from causalrec.represent.text import TextEmbedder
 
 CALIBRATION_TEXTS, HELD_BACK_TEXTS, TIMED_TEXTS, REPEATS = 512, 2_000, 200, 5
-COPIED = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "modules.json", "causalrec_*.json", "causalrec_*.npy")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -95,9 +91,7 @@ class ExportReport(Displayable):
     @property
     def shift(self) -> float | None:
         """By how many standard errors the effect moved; None where no log was given."""
-        if self.effect is None or self.effect_fast is None or self.std_error is None:
-            return None
-        return EffectShift(self.effect, self.effect_fast, self.std_error).shift
+        return shift_of(self.effect, self.effect_fast, self.std_error)
 
     @property
     def gates(self) -> tuple[Gate, ...]:
@@ -217,14 +211,6 @@ def export_onnx(
     return FastEncoder(
         str(folder), threads=threads, batch_size=encoder.batch_size, max_length=encoder.max_length, cache_dir=encoder.cache_dir, progress=encoder.progress
     )
-
-
-def copy_beside(source: Path, target: Path) -> None:
-    """Configuration, tokenizer, pooling, and whatever causalrec has noted beside an encoder."""
-    for path in sorted({p for pattern in COPIED for p in source.glob(pattern) if p.is_file()}):
-        shutil.copy(path, target / path.name)
-    if (source / "1_Pooling").is_dir():
-        shutil.copytree(source / "1_Pooling", target / "1_Pooling", dirs_exist_ok=True)
 
 
 def _write(encoder: TextEmbedder, folder: Path, calibration: list[str], int8: bool) -> None:

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from causalrec._checks import check_scalar
-from causalrec.errors import ArgumentError, MissingExtraError, ModelNotFoundError, OutputError, SavedError
-from causalrec.finetune.folder import written
+from causalrec.errors import ArgumentError, MissingExtraError, ModelNotFoundError, SavedError
+from causalrec.finetune.folder import digest, new_folder, written
 from causalrec.represent.encoder import CPU_TOKENS, Encoder, _batches
 from causalrec.represent.text import TextEmbedder
 from causalrec.represent.weights import ModelFiles, missing_extra
@@ -235,19 +235,3 @@ def check_files(folder: Path, files: dict[str, dict[str, Any]]) -> None:
         found = digest(path) if path.is_file() else "no such file"
         if found != said["sha256"]:
             raise SavedError(f"{path} is missing or damaged (sha256 {found[:12]}, must be {said['sha256'][:12]}); copy the folder again, or export the encoder again.")
-
-
-def digest(path: Path) -> str:
-    """Sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def new_folder(folder: str | PathLike[str], verb: str) -> Path:
-    """The folder as a path; ``OutputError`` if something stands there."""
-    if not isinstance(folder, (str, PathLike)) or not str(folder):
-        raise ArgumentError(f"folder is {folder!r}, must be the path of a new folder.")
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise OutputError(f"{path} exists and is not empty, must be a new or an empty folder; {verb} overwrites nothing. Name another one.")
-    return path

@@ -120,11 +120,6 @@ def item_texts(log: ImpressionLog) -> list[str]:
     return [". ".join(t for t in row if t) for row in zip(*columns, strict=True)]
 
 
-def row_histories(log: ImpressionLog) -> tuple[list[tuple[str, ...]], Ints] | None:
-    """Distinct histories, their last texts, and each row's; None where none is declared."""
-    return log.histories() if log.roles.history else None
-
-
 def item_labels(log: ImpressionLog) -> list[str]:
     """(n,) by what an item effect knows an item: its declared id, or its words."""
     if log.roles.item:
@@ -176,7 +171,8 @@ def feed_of_log(log: ImpressionLog, kind: Kind, known: dict[str, int]) -> Feed:
         raise LogError(
             "the log declares no text, so there is nothing to train an encoder on; name the items' words in read_log(text=...)."
         )
-    return feed_of(item_texts(log), row_histories(log), kind, item_labels(log) if known else None, known)
+    histories = log.histories() if log.roles.history else None
+    return feed_of(item_texts(log), histories, kind, item_labels(log) if known else None, known)
 
 
 def check_texts(values: Any, name: str) -> list[str]:

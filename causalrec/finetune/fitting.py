@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ F64 = npt.NDArray[np.float64]
 WARM_UP = 0.06
 KEPT = 2
 IDENTITY, FINISHED = "run.json", "finished.json"
+PREFIX, MARK = "checkpoint-", "complete.json"
+"""A checkpoint's folder begins with the one; it is whole where it holds the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,8 @@ class Task:
     Attributes
     ----------
     train, valid : Feed
-    labels, valid_labels : Labels
+    labels : Labels
+        Of the training rows.
     encoder : TextEmbedder
         The pretrained encoder.
     n_effects : int
@@ -73,7 +76,6 @@ class Task:
     train: Feed
     valid: Feed
     labels: Labels
-    valid_labels: Labels
     encoder: TextEmbedder
     n_effects: int
     judge: Callable[[F64, Callable[[Feed], F64]], dict[str, float]]
@@ -95,7 +97,7 @@ def run(
     MissingExtraError
         accelerate is not installed.
     """
-    _need_accelerate()
+    need_trainer()
 
     from causalrec.finetune import towers
     from causalrec.finetune.trainer import (
@@ -111,7 +113,7 @@ def run(
     device = _device(training.device)
     resume = _claim(output, identity, last_checkpoint)
     steps = steps_of(len(task.train), training, epochs)
-    with _own_randomness(seed):
+    with own_randomness(seed):
         network, tokenizer = towers.build(
             task.encoder._files(), adapter, head, task.n_effects, task.train.history is not None, objective.imputes, steps, seed
         )
@@ -180,7 +182,8 @@ def steps_of(n: int, training: Training, epochs: int) -> int:
     return epochs * -(-batches // training.accumulate)
 
 
-def _need_accelerate() -> None:
+def need_trainer() -> None:
+    """Raise ``MissingExtraError`` unless what ``transformers.Trainer`` needs is installed."""
     from importlib.util import find_spec
 
     from causalrec.represent.weights import missing_extra
@@ -219,7 +222,7 @@ def _claim(output: Path, identity: dict[str, Any], last: Callable[[Path], Path |
 
 
 @contextmanager
-def _own_randomness(seed: int) -> Iterator[None]:
+def own_randomness(seed: int) -> Iterator[None]:
     """The global generators that transformers seeds, seeded here and put back afterwards."""
     import torch
     from transformers.utils import logging
@@ -260,6 +263,16 @@ def _reader(
         return towers.encode_all(network, kept[id(feed)], tokenizer.pad_token_id or 0)
 
     return tokenize(tokenizer, task.train.texts, training.max_length), encode
+
+
+def unit_vectors(trained: Trained, texts: Sequence[str], encoder: TextEmbedder, adapter: Adapter, max_length: int) -> F32:
+    """(u, d) of texts by a trained network, or by the encoder that it left as it was."""
+    from causalrec.finetune import towers
+
+    if not adapter.tunes:
+        return encoder.transform(texts)
+    tokens = tokenize(trained.tokenizer, texts, max_length)
+    return towers.encode_all(trained.network, tokens, trained.tokenizer.pad_token_id or 0)
 
 
 def tokenize(tokenizer: Any, texts: Any, max_length: int) -> list[tuple[int, ...]]:

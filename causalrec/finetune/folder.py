@@ -1,14 +1,18 @@
-"""A folder that appears when it is complete, or not at all."""
+"""Folders that appear when they are complete, or not at all; and what is copied and checked in them."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 
-from causalrec.errors import OutputError
+from causalrec.errors import ArgumentError, OutputError
+
+COPIED = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "modules.json", "causalrec_*.json", "causalrec_*.npy")  # fmt: skip
 
 
 @contextmanager
@@ -40,3 +44,27 @@ def written(folder: Path, what: str) -> Iterator[Path]:
     finally:
         shutil.rmtree(half, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def digest(path: Path) -> str:
+    """Sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def new_folder(folder: str | PathLike[str], verb: str) -> Path:
+    """The folder as a path; ``OutputError`` if something stands there."""
+    if not isinstance(folder, (str, PathLike)) or not str(folder):
+        raise ArgumentError(f"folder is {folder!r}, must be the path of a new folder.")
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise OutputError(f"{path} exists and is not empty, must be a new or an empty folder; {verb} overwrites nothing. Name another one.")
+    return path
+
+
+def copy_beside(source: Path, target: Path) -> None:
+    """Configuration, tokenizer, pooling, and whatever causalrec has noted beside an encoder."""
+    for path in sorted({p for pattern in COPIED for p in source.glob(pattern) if p.is_file()}):
+        shutil.copy(path, target / path.name)
+    if (source / "1_Pooling").is_dir():
+        shutil.copytree(source / "1_Pooling", target / "1_Pooling", dirs_exist_ok=True)

@@ -54,6 +54,11 @@ class EffectShift:
         return abs(self.effect_fast - self.effect) / self.std_error
 
 
+def shift_of(effect: float | None, other: float | None, std_error: float | None) -> float | None:
+    """By how many standard errors an effect moved; None where there was no log to estimate it on."""
+    return None if effect is None or other is None or std_error is None else EffectShift(effect, other, std_error).shift
+
+
 def check_encoder(encoder: object) -> None:
     """Raise ``ArgumentError`` unless `encoder` is a TextEmbedder with weights of its own."""
     if isinstance(encoder, FastEncoder):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from causalrec.errors import TrainingError
-from causalrec.finetune.folder import written
+from causalrec.finetune.folder import copy_beside, written
 from causalrec.represent.text import SEEN_UNITS, TextEmbedder
 
 if TYPE_CHECKING:
@@ -38,20 +37,10 @@ def write_encoder(ranker: Ranker, folder: Path) -> TextEmbedder:
         encoder = copy.deepcopy(ranker.trained.network.texts.encoder).cpu()
         if hasattr(encoder, "merge_and_unload"):
             encoder = encoder.merge_and_unload()
+        copy_beside(ranker.base._files().folder, part)
         with quiet_loading():
             encoder.save_pretrained(part)
-        ranker.trained.tokenizer.save_pretrained(part)
-        source = ranker.base._files().folder
-        for name in ("modules.json", "1_Pooling"):
-            _copy(source / name, part / name)
         np.save(part / SEEN_UNITS, ranker.seen_units)
     return TextEmbedder(
         str(folder), device=ranker.training.device, max_length=ranker.training.max_length, progress=ranker.training.progress
     )
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-    elif source.is_file():
-        shutil.copy2(source, target)

@@ -81,8 +81,6 @@ class Objective:
     needs_propensity: ClassVar[bool] = True
     needs_control: ClassVar[bool] = False
     imputes: ClassVar[bool] = False
-    of_all: ClassVar[bool] = False
-    """Whether rows that were not shown carry loss as well."""
     pairs: ClassVar[bool] = True
     """Whether the objective has a pairwise form."""
     aims_at: ClassVar[str] = "clicks"
@@ -164,7 +162,6 @@ class DR(Objective):
 
     clip: Clip | None = None
     name: ClassVar[str] = "DR"
-    of_all: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_clip(self.clip)
@@ -187,7 +184,6 @@ class DRJL(Objective):
     clip: Clip | None = None
     name: ClassVar[str] = "DR-JL"
     imputes: ClassVar[bool] = True
-    of_all: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_clip(self.clip)
@@ -273,7 +269,6 @@ class BanditNet(Objective):
     clip: Clip | None = None
     name: ClassVar[str] = "BanditNet"
     needs_control: ClassVar[bool] = True
-    of_all: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
     aims_at: ClassVar[str] = "policy"
 
@@ -302,7 +297,6 @@ class UpliftWeighted(Objective):
     clip: Clip | None = None
     name: ClassVar[str] = "uplift-weighted"
     needs_control: ClassVar[bool] = True
-    of_all: ClassVar[bool] = True
     aims_at: ClassVar[str] = "effect"
 
     def __post_init__(self) -> None:

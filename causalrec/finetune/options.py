@@ -24,7 +24,7 @@ class Head:
         Two towers encode history and item apart, so that a million items are ranked by one product. A cross-encoder reads both
         together; its time grows with pairs.
     width : int
-        Dimensions in which history and item meet: ⟨A h, B x⟩ / √width. Two towers only.
+        Dimensions in which history and item meet: ⟨A h, B x⟩ / √d, d that of the encoder. Two towers only.
     hidden : int
         Units of a hidden layer on the item's vector; 0 is none.
     item_effects : bool

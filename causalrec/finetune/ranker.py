@@ -18,7 +18,7 @@ from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log
-from causalrec.finetune.fitting import Trained, tokenize
+from causalrec.finetune.fitting import Trained, unit_vectors
 from causalrec.finetune.labels import GuardRails, Labels
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
@@ -161,13 +161,7 @@ class Ranker(Displayable):
         return towers.score_feed(self.trained.network, feed, self._vectors(feed.texts))
 
     def _vectors(self, texts: Sequence[str]) -> F32:
-        from causalrec.finetune import towers
-
-        if not self.adapter.tunes:
-            return self.base.transform(texts)
-        tokenizer = self.trained.tokenizer
-        tokens = tokenize(tokenizer, texts, self.training.max_length)
-        return towers.encode_all(self.trained.network, tokens, tokenizer.pad_token_id or 0)
+        return unit_vectors(self.trained, texts, self.base, self.adapter, self.training.max_length)
 
     def _histories(self, given: Sequence[Any] | None) -> list[tuple[str, ...]]:
         if given is None or not self.has_history:

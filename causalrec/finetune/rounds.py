@@ -12,10 +12,11 @@ import numpy.typing as npt
 from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, CausalRecError
-from causalrec.finetune.evaluation import chosen, evaluate, risk_difference
+from causalrec.finetune.evaluation import chosen, evaluate, quantity, risk_difference
 from causalrec.finetune.feed import Feed, joined, part_of
 from causalrec.finetune.labels import Labels
-from causalrec.finetune.verb import Job, Prepared, RandomData, Weighing
+from causalrec.finetune.preparation import Job, Prepared
+from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
 from causalrec.scores import Estimate, estimate_of, ratio_influence
 
@@ -63,10 +64,7 @@ class Round(Displayable):
         named = [("held-out risk, new less old, nats", self.risk), ("clicks per impression shown, new less old", self.value)]
         if self.effect is not None:
             named.append(("effect of showing, adjusted with the new encoder", self.effect))
-        return [
-            {"quantity": n, "estimate": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper}
-            for n, e in named
-        ]
+        return [quantity(name, e) for name, e in named]
 
 
 def update(

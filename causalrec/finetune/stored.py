@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation, Ranking
 from causalrec.finetune.feed import Feed
 from causalrec.finetune.fitting import Trained
-from causalrec.finetune.folder import written
+from causalrec.finetune.folder import digest, written
 from causalrec.finetune.labels import GuardRails, Labels
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.rounds import Round
-from causalrec.finetune.verb import Weighing
+from causalrec.finetune.weighing import Weighing
 from causalrec.nuisance import Clip
 from causalrec.represent.text import TextEmbedder
 from causalrec.scores import Estimate
@@ -106,7 +105,7 @@ def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
             "has_history": ranker.has_history, "ranker": {n: to_plain(getattr(ranker, n)) for n in OF_RANKER},
             "trained": {n: to_plain(getattr(ranker.trained, n)) for n in OF_TRAINED},
             "clip": None if ranker.replay is None else [ranker.replay.labels.clip.bound, ranker.replay.labels.logged],
-            "files": {f.name: _sha256(f) for f in sorted(half.iterdir())},
+            "files": {f.name: digest(f) for f in sorted(half.iterdir())},
         }  # fmt: skip
         (half / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
     return folder
@@ -125,8 +124,8 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
     manifest = _manifest(folder)
     if set(manifest["files"]) != {WEIGHTS, ARRAYS, WORDS}:
         raise SavedError(f"{folder} is no whole ranker: its {MANIFEST} names {sorted(manifest['files'])}.")
-    for name, digest in manifest["files"].items():
-        if not (folder / name).is_file() or _sha256(folder / name) != digest:
+    for name, known in manifest["files"].items():
+        if not (folder / name).is_file() or digest(folder / name) != known:
             raise SavedError(f"{folder / name} is missing or damaged; save the ranker again.")
     held = manifest["base"]
     base = TextEmbedder(held["model"], revision=held["revision"], max_length=held["max_length"], device=device)
@@ -192,7 +191,3 @@ def _trained(
         raise SavedError(f"{folder / WEIGHTS} does not fit what its {MANIFEST} describes ({error}).") from error
     kept = {n: from_plain(v) for n, v in manifest["trained"].items()}
     return Trained(network.eval().to(_device(device)), tokenizer, valid_scores=scores, **kept)
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

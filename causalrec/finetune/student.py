@@ -15,9 +15,10 @@ from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from causalrec.errors import ArgumentError, RepresentationError
-from causalrec.finetune.export import copy_beside
+from causalrec.finetune.folder import copy_beside
+from causalrec.finetune.towers import padded
 from causalrec.represent.encoder import _load, _quiet_loading
-from causalrec.represent.trainable import half_precision
+from causalrec.represent.trainable import half_precision, pooled
 from causalrec.represent.weights import ModelFiles
 
 Floats = npt.NDArray[np.float32]
@@ -85,16 +86,6 @@ class _Pupil(nn.Module):
         own = nn.functional.normalize(pooled(states, attention_mask, self.pooling), dim=1)
         cosine = (own * vectors).sum(dim=1)
         return {"loss": 1 - cosine.mean(), "cosine": cosine}
-
-
-def pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """One vector a text (b, d) from padded states (b, length, d)."""
-    if pooling == "cls":
-        return states[:, 0]
-    there = mask[:, :, None].to(states.dtype)
-    if pooling == "max":
-        return states.masked_fill(there == 0, -torch.inf).amax(dim=1)
-    return (states * there).sum(dim=1) / there.sum(dim=1)
 
 
 class _Texts(Dataset[int]):
@@ -170,10 +161,7 @@ def teach(
     pad, targets = student.tokenizer.pad_token_id or 0, torch.from_numpy(np.ascontiguousarray(vectors))
 
     def collate(rows: list[int]) -> dict[str, torch.Tensor]:
-        longest = max(len(tokens[i]) for i in rows)
-        ids = torch.tensor([[*tokens[i], *[pad] * (longest - len(tokens[i]))] for i in rows])
-        mask = torch.tensor([[1] * len(tokens[i]) + [0] * (longest - len(tokens[i])) for i in rows])
-        return {"input_ids": ids, "attention_mask": mask, "vectors": targets[rows]}
+        return padded([tokens[i] for i in rows], pad) | {"vectors": targets[rows]}
 
     pupil = _Pupil(student)
     held = [collate(list(range(i, min(i + BATCH_TEXTS, n_held)))) for i in range(0, n_held, BATCH_TEXTS)]

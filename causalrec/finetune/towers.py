@@ -15,6 +15,7 @@ from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.feed import Batch, Feed
 from causalrec.finetune.objectives import Memory
 from causalrec.finetune.options import Head
+from causalrec.represent.trainable import pooled
 from causalrec.represent.weights import ModelFiles
 
 F32 = npt.NDArray[np.float32]
@@ -55,14 +56,7 @@ class TunedTexts(nn.Module):
         mask = tokens["attention_mask"]
         states = self.encoder(input_ids=tokens["input_ids"], attention_mask=mask).last_hidden_state
         states = states[:, -mask.shape[1] :].float()  # without the tokens of a prompt
-        there = mask[:, :, None].to(states.dtype)
-        if self.pooling == "cls":
-            pooled = states[:, 0]
-        elif self.pooling == "max":
-            pooled = states.masked_fill(there == 0, -torch.inf).amax(dim=1)
-        else:
-            pooled = (states * there).sum(dim=1) / there.sum(dim=1).clamp_min(1)
-        return nn.functional.normalize(pooled, dim=1) * self.width**0.5
+        return nn.functional.normalize(pooled(states, mask, self.pooling), dim=1) * self.width**0.5
 
 
 class Scorer(nn.Module):

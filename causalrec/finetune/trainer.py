@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -26,13 +25,14 @@ from transformers import (
 )
 
 from causalrec.errors import OutputError, TrainingError
+from causalrec.finetune.fitting import MARK, PREFIX
+from causalrec.finetune.folder import digest
 from causalrec.finetune.objectives import Objective, Rows, pairwise_loss
 from causalrec.finetune.options import Loss, Training
 from causalrec.finetune.towers import Collator, Network
 
 Ints = npt.NDArray[np.int64]
-WEIGHTS, MARK, ALLOCATOR = "learned.safetensors", "complete.json", "allocator.pt"
-PREFIX = "checkpoint-"
+WEIGHTS, ALLOCATOR = "learned.safetensors", "allocator.pt"
 LEAST_MASS = 1e-4
 """Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
 
@@ -222,7 +222,7 @@ class _Complete(TrainerCallback):
             return
         sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
         part = folder / (MARK + ".part")
-        part.write_text(json.dumps({"step": state.global_step, "files": sizes, "sha256": _digest(folder / WEIGHTS)}))
+        part.write_text(json.dumps({"step": state.global_step, "files": sizes, "sha256": digest(folder / WEIGHTS)}))
         part.replace(folder / MARK)
 
 
@@ -297,13 +297,9 @@ def _whole(folder: Path) -> bool:
     try:
         mark = json.loads((folder / MARK).read_text())
         sizes_fit = all((folder / name).stat().st_size == size for name, size in mark["files"].items())
-        return sizes_fit and mark["sha256"] == _digest(folder / WEIGHTS)
+        return sizes_fit and mark["sha256"] == digest(folder / WEIGHTS)
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def mean_pair_mass(weight: npt.NDArray[Any], label: npt.NDArray[Any], units: Ints) -> float:

@@ -10,7 +10,7 @@ from causalrec.errors import ArgumentError
 from causalrec.finetune import adapters, objectives
 from causalrec.finetune.choice import Auto
 from causalrec.finetune.options import Head, Training
-from causalrec.finetune.verb import Weighing
+from causalrec.finetune.weighing import Weighing
 from causalrec.nuisance import Clip
 from causalrec.represent.text import TextEmbedder
 

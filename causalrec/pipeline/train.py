@@ -13,8 +13,10 @@ import pandas as pd
 from causalrec import __version__
 from causalrec.errors import OutputError
 from causalrec.finetune.evaluation import first_of_each
+from causalrec.finetune.fitting import MARK
 from causalrec.finetune.ranker import Ranker
-from causalrec.finetune.verb import RandomData, finetune
+from causalrec.finetune.verb import finetune
+from causalrec.finetune.weighing import RandomData
 from causalrec.pipeline.recipe import Recipe
 from causalrec.pipeline.stages import Clock, Say, check_writable, in_lines, listening, plain
 from causalrec.report import Report, report
@@ -22,8 +24,6 @@ from causalrec.report.training import warnings_of
 from causalrec.represent import embed
 
 PAGE, RANKER, ENCODER = "report.html", "ranker", "encoder"
-MARK = "complete.json"
-"""What a whole checkpoint holds."""
 OF_ESTIMATE = ("value", "std_error", "ci_lower", "ci_upper")
 
 

@@ -58,8 +58,7 @@ class Network:
         ids = torch.tensor([[*t, *[pad] * (longest - len(t))] for t in tokens], device=self.device)
         mask = torch.tensor([[1] * len(t) + [0] * (longest - len(t)) for t in tokens], device=self.device)
         states = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        there = mask[:, :, None].to(states.dtype)
-        mean = (states * there).sum(dim=1) / there.sum(dim=1)
+        mean = pooled(states, mask, "mean")
         unit: torch.Tensor = torch.nn.functional.normalize(mean, dim=1)
         return unit * mean.shape[1] ** 0.5
 
@@ -78,6 +77,16 @@ class Network:
         """The three heads at these states, (u, 3)."""
         weight, bias = (p.detach().cpu().numpy() for p in (self.head.weight, self.head.bias))
         return np.asarray(states @ weight.T + bias, dtype=np.float64)
+
+
+def pooled(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """One vector a text (b, d) from padded states (b, length, d)."""
+    if pooling == "cls":
+        return states[:, 0]
+    there = mask[:, :, None].to(states.dtype)
+    if pooling == "max":
+        return states.masked_fill(there == 0, float("-inf")).amax(dim=1)
+    return (states * there).sum(dim=1) / there.sum(dim=1)
 
 
 def half_precision(device: torch.device) -> AbstractContextManager[Any]:

@@ -23,9 +23,9 @@ from causalrec.errors import (
     RepresentationError,
     SavedError,
 )
-from causalrec.finetune.export import EffectShift, ExportReport, Gate, export_onnx
+from causalrec.finetune.export import ExportReport, Gate, export_onnx
 from causalrec.finetune.fast import MANIFEST, NETWORK, FastEncoder, default_threads
-from causalrec.finetune.gates import cosines
+from causalrec.finetune.gates import EffectShift, cosines
 from causalrec.represent.text import SEEN_UNITS
 from causalrec.represent.weights import DEFAULT_MODEL, locate
 

@@ -1,0 +1,237 @@
+"""A log made ready: split by user, rows weighed, texts looked up; then trained on with each objective, and judged."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from causalrec.errors import ArgumentError, EstimationError, LogError
+from causalrec.finetune.adapters import Adapter
+from causalrec.finetune.choice import Auto, ObjectiveChoice, choose
+from causalrec.finetune.evaluation import (
+    Evaluation,
+    Ranking,
+    evaluate,
+    held_out_loss,
+    log_loss,
+    policy_share,
+    ranking_of,
+    risk_difference,
+    risks,
+)
+from causalrec.finetune.feed import Feed, feed_of_log, item_labels
+from causalrec.finetune.fitting import Task, Trained, run, unit_vectors
+from causalrec.finetune.labels import GuardRails, Labels, check_support, guard_rails, labels_of
+from causalrec.finetune.objectives import Objective
+from causalrec.finetune.options import Head, Training
+from causalrec.finetune.ranker import Ranker, Replay
+from causalrec.finetune.weighing import RandomData, Weighing
+from causalrec.log import ImpressionLog
+from causalrec.represent.embed import embed, refuse_seen
+from causalrec.represent.text import TextEmbedder
+from causalrec.scores import Estimate, clustered_ratio
+
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What was asked for, defaults filled in."""
+
+    log: ImpressionLog
+    objective: Objective | Auto
+    adapter: Adapter
+    head: Head
+    epochs: int
+    training: Training
+    weighing: Weighing
+    random_data: RandomData
+    encoder: TextEmbedder
+    seed: int
+
+    def prepared(self, known: dict[str, int] | None = None) -> Prepared:
+        """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None."""
+        refuse_seen(self.log, self.encoder)
+        log = self.log if self.log.blocks else embed(self.log, self.encoder)
+        rng = np.random.default_rng(self.seed)
+        train, valid = log.split(self.training.validation, rng)
+        how = self.weighing
+        labels, held = labels_of(
+            train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, rng=rng
+        )
+        if known is None:
+            known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
+        rails = guard_rails(labels)
+        for one in self._objectives():
+            if one.needs_control and how.examination is not None:
+                raise ArgumentError(
+                    f"{one.name} compares rows shown with rows not shown, but only the former can be divided by P(examined): leave examination= out."
+                )
+            if one.needs_control and not labels.control_seen:
+                raise EstimationError(
+                    f"{one.name} learns from rows that were not shown as well, but all of them have one outcome: nobody saw what happened there."
+                )
+            if self.training.loss == "pairwise" and not one.pairs:
+                raise ArgumentError(f"{one.name} has no pairwise form; take Training(loss='pointwise').")
+            if one.needs_propensity:
+                rails = check_support(labels, "the training log")
+        feeds = [feed_of_log(part, self.head.kind, known) for part in (train, valid)]
+        return Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails)
+
+    def _objectives(self) -> tuple[Objective, ...]:
+        return self.objective.all if isinstance(self.objective, Auto) else (self.objective,)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Rows, weights and texts, ready to train."""
+
+    job: Job
+    train: ImpressionLog
+    valid: ImpressionLog
+    labels: Labels
+    held: Labels
+    known: dict[str, int]
+    train_feed: Feed
+    valid_feed: Feed
+    rails: GuardRails
+
+    def ranker(self, output: str | Path | None, start: dict[str, Any] | None = None) -> Ranker:
+        """Train with each objective, and keep one."""
+        job = self.job
+        folder = Path(tempfile.mkdtemp(prefix="causalrec-ranker-")) if output is None else Path(output)
+        objectives = job._objectives()
+        many = len(objectives) > 1
+        runs: dict[str, tuple[Objective, Trained]] = {}
+        for one in objectives:
+            here = folder / "runs" / one.name.lower() if many else folder / "run"
+            runs[one.name] = one, self._train(one, here, start)
+        choice = self._choice(runs) if many else None
+        kept, trained = runs[choice.chosen if choice else objectives[0].name]
+        what = "chose the objective and when to stop" if choice else "chose when to stop"
+        notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else ()
+        return Ranker(
+            kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails, choice, folder, job.encoder,
+            self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
+            job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid, self.held,
+        )  # fmt: skip
+
+    def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
+        job = self.job
+        task = Task(
+            self.train_feed, self.valid_feed, self.labels, job.encoder, len(self.known), self._judge(objective), start
+        )
+        return run(
+            task, objective, job.adapter, job.head, job.training, job.epochs, folder, job.seed, self._identity(objective, start)
+        )
+
+    def _identity(self, objective: Objective, start: dict[str, Any] | None) -> dict[str, Any]:
+        """By what a folder knows its run again."""
+        job = self.job
+        quiet = {f.name: getattr(job.training, f.name) for f in fields(Training) if f.name not in ("progress", "report_to", "device")}
+        return {
+            "log": self.train.fingerprint, "objective": repr(objective), "adapter": repr(job.adapter), "head": repr(job.head),
+            "training": repr(quiet), "epochs": job.epochs, "encoder": job.encoder.fingerprint, "seed": job.seed,
+            "rows": self._digest(start),
+        }  # fmt: skip
+
+    def _digest(self, start: dict[str, Any] | None) -> str:
+        """Of all else that the weights depend on: rows, histories, how rows are weighed, what stops the training, where it starts."""
+        how, digest = self.job.weighing, hashlib.sha256()
+        nodes = None if how.plan is None else (how.plan.propensity_nodes, how.plan.outcome_nodes)
+        made = sorted((b.name, b.made_by) for b in self.train.blocks.values())
+        digest.update(repr((how.clip, how.nuisances, nodes, made, sorted(self.known))).encode())
+        for part, feed in ((self.labels, self.train_feed), (self.held, self.valid_feed)):
+            arrays = [part.t, part.y, part.units, feed.item, feed.starts, feed.members, feed.item_effect]
+            arrays += [a for a in (feed.history, part.e if part.logged else None) if a is not None]
+            for a in arrays:
+                digest.update(np.ascontiguousarray(a).tobytes())
+            digest.update("\x1f".join(feed.texts).encode("utf-8", "replace"))
+        random = _random_part(self, self.job.random_data.validation)
+        if random is not None:
+            digest.update("\x1f".join(random[0].texts).encode("utf-8", "replace"))
+            digest.update(random[0].item.tobytes() + random[1].tobytes())
+        for name, value in sorted((start or {}).items()):
+            digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], dict[str, float]]:
+        held, random = self.held, _random_part(self, self.job.random_data.validation)
+
+        def judge(f: F64, score: Callable[[Feed], F64]) -> dict[str, float]:
+            by = risks(f, held)
+            own = float(held_out_loss(f, held, objective.aims_at).mean())
+            found = {
+                "eval_risk": own, "eval_risk_dr": by["DR"].value, "eval_risk_naive": by["naive"].value,
+                "eval_risk_ips": by["IPS"].value, "eval_risk_snips": by["SNIPS"].value, "eval_policy_share": policy_share(f, held),
+            }  # fmt: skip
+            if random is not None:
+                found["eval_risk"] = float(log_loss(score(random[0]), random[1]).mean())
+            return found
+
+        return judge
+
+    def _choice(self, runs: dict[str, tuple[Objective, Trained]]) -> ObjectiveChoice:
+        auto, naive = self.job.objective, runs["naive"][1]
+        bar = auto.standard_errors if isinstance(auto, Auto) else 1.0
+        random = _random_part(self, self.job.random_data.validation)
+        found: dict[str, Estimate] = {}
+        for name, (_, trained) in runs.items():
+            if name == "naive":
+                continue
+            if random is None:
+                found[name] = risk_difference(trained.valid_scores, naive.valid_scores, self.held)
+            else:
+                mine, theirs = (log_loss(self._scores(t, random[0]), random[1]) for t in (trained, naive))
+                found[name] = clustered_ratio((mine - theirs, np.ones(len(mine))), random[2])
+        where = f"{self.valid.n_units:,} held-out users" if random is None else f"{len(random[1]):,} randomly drawn impressions"
+        return ObjectiveChoice(choose(found, bar), found, bar, where)
+
+    def _scores(self, trained: Trained, feed: Feed) -> F64:
+        """(n,) scores of any feed by a trained network."""
+        from causalrec.finetune import towers
+
+        job = self.job
+        return towers.score_feed(trained.network, feed, unit_vectors(trained, feed.texts, job.encoder, job.adapter, job.training.max_length))
+
+    def _evaluate(self, trained: Trained, notes: tuple[str, ...]) -> Evaluation:
+        test = _random_part(self, self.job.random_data.test)
+        mar: Ranking | None = None
+        if test is not None:
+            mar = ranking_of(self._scores(trained, test[0]), test[1], test[2], self.job.random_data.k, seed=self.job.seed)
+        return evaluate(trained.valid_scores, self.held, mar, notes)
+
+
+def _random_part(prepared: Prepared, frame: pd.DataFrame | None) -> tuple[Feed, F64, Any] | None:
+    """The feed, outcome and user codes of randomly drawn impressions."""
+    if frame is None:
+        return None
+    roles = prepared.job.log.roles
+    needed = [n for role in ("text", "history", "unit", "item", "outcome") for n in getattr(roles, role)]
+    missing = [n for n in needed if n not in frame.columns]
+    if missing:
+        raise LogError(f"the random data lack the columns {missing}; they need those of the log: {needed}.")
+    part = replace(prepared.job.log, frame=frame, blocks={}, origin=None)
+    y = part.outcome
+    if not np.isin(y, (0.0, 1.0)).all():
+        raise LogError(f"the outcome {roles.outcome[0]!r} of the random data holds other values than 0 and 1.")
+    return feed_of_log(part, prepared.job.head.kind, prepared.known), y, part.units
+
+
+def _last_histories(log: ImpressionLog) -> dict[str, tuple[str, ...]]:
+    """The history in each user's last row (by time, where it is declared)."""
+    if not (log.roles.history and log.roles.unit):
+        return {}
+    found, codes = log.histories()
+    order = np.arange(len(log))
+    if log.roles.time:
+        order = np.argsort(log.frame[log.roles.time[-1]].to_numpy(), kind="stable")
+    return {str(log.unit_labels[i]): found[codes[i]] for i in order}

@@ -1,0 +1,55 @@
+"""How rows are weighed, and randomly drawn impressions beside the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from causalrec._checks import check_scalar
+from causalrec.finetune.labels import Curve
+from causalrec.identify import Plan
+from causalrec.nuisance import Clip, NuisanceRecipe
+
+
+@dataclass(frozen=True)
+class Weighing:
+    """How rows are weighed.
+
+    Parameters
+    ----------
+    plan : Plan or None
+        What P(shown) and the outcome are modelled by; None is ``identify(log)``.
+    nuisances : NuisanceRecipe or None
+    examination : Examination or None
+        P(examined | position), as ``position_curve`` estimates it: clicks are divided by it, so that a label is relevance.
+    clip : Clip or None
+        Of the evaluation, and of objectives without one of their own.
+    """
+
+    plan: Plan | None = None
+    nuisances: NuisanceRecipe | None = None
+    examination: Curve | None = None
+    clip: Clip | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RandomData:
+    """Impressions that were drawn at random, as frames with the log's column names; none is trained on.
+
+    Parameters
+    ----------
+    test : DataFrame or None
+        Judges the ranker.
+    validation : DataFrame or None
+        Stops the training and chooses the objective, in place of the held-out users' doubly robust risk.
+    k : int
+        Of NDCG@k.
+    """
+
+    test: pd.DataFrame | None = None
+    validation: pd.DataFrame | None = None
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        check_scalar(self.k, "k", ge=1, integer=True)
