@@ -34,10 +34,12 @@ class ModelChoice(Displayable):
     ----------
     records : tuple of dict
         One a model, the constant first: model, dr_loss, gain (the constant's loss less the model's, positive = better),
-        ci_lower, ci_upper (95 %, clustered), joint_lower (one-sided 95 %, over all models at once), r_score,
-        r_lower, r_upper, share_in_stack.
+        ci_lower, ci_upper (95 %, clustered), slope (of held-out scores on predictions, 1 = calibrated; NaN where all are
+        predicted alike), joint_lower (of the slope, one-sided 95 %, over all models at once), r_score, r_lower, r_upper,
+        share_in_stack.
     best : str
-        The model with the least loss of those whose `joint_lower` is above 0; "constant" if there is none.
+        The model with the least loss, if that is below the constant's and some model's `joint_lower` is above 0: such a model,
+        shrunk enough, has a lower loss than the constant. Else "constant".
     best_fit : Fit
         The fit with that model, fitted to all its users: ``cr.uplift(choice.best_fit, test)``.
     lowest : str
@@ -72,11 +74,15 @@ class ModelChoice(Displayable):
         if len(found) == 1:
             said = "There is nothing by which effects could be told apart: declare modifiers= in read_log, or embed the log's text."
         elif self.best == CONSTANT:
-            said = "No model is shown to beat one effect for everyone on held-out users."
+            said = "No model's predictions are shown to go with the effects of held-out users; one effect for everyone stands."
             if self.lowest != CONSTANT:
                 said += f" {self.lowest} has the least loss, which may be chance; lowest_fit ranks by it."
         else:
-            said = f"{self.best} beats one effect for everyone: its loss is lower by at least {found[self.best]['joint_lower']:.3g} (one-sided 95 %)."
+            surest = max((r for r in self.records if r["joint_lower"] > 0), key=lambda r: r["joint_lower"])
+            said = (
+                f"Effects differ: held-out scores rise with what {surest['model']} predicts, by {surest['slope']:.2g} per unit (at least {surest['joint_lower']:.2g}, "
+                f"one-sided 95 % over all models). {self.best} has the least loss."
+            )
         notes = [
             said,
             "dr_loss is the mean of (ψ − τ̂)², most of it noise of the scores that no model can explain; compare gains.",
@@ -132,11 +138,12 @@ def choose_model(
     alpha: float = 0.05,
     random_state: int | np.random.Generator | None = 0,
 ) -> ModelChoice:
-    """Choose a model of the effect by its doubly robust loss on held-out users.
+    """Choose a model of the effect by its doubly robust loss on held-out users, where effects are shown to differ.
 
     The folds of the fit's nuisances serve again: a model is fitted to the users of all folds but one and predicts for
     that one, both on nuisances that have not seen it (ridge learners). Its loss is E[(ψ − τ̂)²] with ψ the doubly robust score, and its gain the constant's loss less its own,
-    with an interval clustered by user (and item). The R-score compares E[(Y − l − τ̂ (T − e))²] alike. The stack is the
+    with an interval clustered by user (and item). Noise of the scores hides most gains, so that whether effects differ at all is asked of
+    the slope of ψ on τ̂ within folds: positive, some shrunken τ̂ beats the constant; its bound is taken over all models at once. The R-score compares E[(Y − l − τ̂ (T − e))²] alike. The stack is the
     convex combination with the least loss; its shares for a fold come from the other folds. Nuisances are not fitted again.
     Scores are of first order here, also where the fit's are corrected by pairs of rows, which have met the rows of every fold.
 
@@ -149,7 +156,7 @@ def choose_model(
     stack : bool
         Let a combination of the models compete as well.
     alpha : float
-        Level at which the constant must be beaten, one-sided, over all models at once.
+        Level of the test that no model's predictions go with effects, one-sided, over all models at once.
     random_state : int, Generator or None
 
     Raises
@@ -159,7 +166,8 @@ def choose_model(
 
     References
     ----------
-    Nie & Wager (2021), eq. 4 (R-loss); Chernozhukov et al. (2024), *Applied causal inference powered by ML and AI*, ch. 15.
+    Nie & Wager (2021), eq. 4 (R-loss); Chernozhukov et al. (2024), *Applied causal inference powered by ML and AI*, ch. 15;
+    Chernozhukov, Demirer, Duflo & Fernández-Val (2018), eq. 3.2 (the slope: best linear predictor of effects).
     """
     if not isinstance(fit, Fit):
         raise ArgumentError(
@@ -176,9 +184,8 @@ def choose_model(
     records = _compare(data, cate, alpha, rng)
     for k, record in enumerate(records):
         record["share_in_stack"] = float(shares[k]) if stack and k < len(shares) else float("nan")
-    beaten = [r for r in records[1:] if r["joint_lower"] > 0]
-    best = str(min(beaten, key=lambda r: r["dr_loss"])["model"]) if beaten else CONSTANT
     lowest = str(min(records, key=lambda r: r["dr_loss"])["model"])
+    best = lowest if any(r["joint_lower"] > 0 for r in records) else CONSTANT
     fits = {name: _fit_with(fit, named, name, shares) for name in {best, lowest}}
     return ModelChoice(
         tuple(records), best, fits[best], lowest, fits[lowest], cate, apart, fit.correction.order
@@ -283,12 +290,7 @@ def _compare(
     r_loss = {name: (r - s * tau) ** 2 for name, tau in cate.items()}
     items = clusters(inputs, data.fit.correction)
     few = units_in_smaller_arm(inputs)
-    names = [n for n in cate if n != CONSTANT]
-    width = (
-        0.0
-        if not names
-        else _joint_width(data, [loss[CONSTANT] - loss[n] for n in names], items, few, alpha, rng)
-    )
+    slopes = _slopes(data, cate, items, few, alpha, rng)
     total_r = float(np.average(r_loss[CONSTANT], weights=data.w))
     records = []
     for name in cate:
@@ -301,7 +303,8 @@ def _compare(
                 "gain": gain.value,
                 "ci_lower": gain.ci_lower,
                 "ci_upper": gain.ci_upper,
-                "joint_lower": gain.value - width * gain.std_error,
+                "slope": slopes[name][0],
+                "joint_lower": slopes[name][1],
                 "r_score": r_gain.value,
                 "r_lower": r_gain.ci_lower,
                 "r_upper": r_gain.ci_upper,
@@ -315,17 +318,39 @@ def _mean(data: _Data, values: F64, items: Any, few: int) -> scores.Estimate:
     return scores.clustered_ratio(pair, data.fit.analysis.inputs.units, items, data.w, at_most=few)
 
 
-def _joint_width(
-    data: _Data, gains: list[F64], items: Any, few: int, alpha: float, rng: np.random.Generator
-) -> float:
-    """Quantile of the largest t statistic over the models: with how many standard errors the constant has to be beaten."""
-    table = np.column_stack([data.w * (g - np.average(g, weights=data.w)) for g in gains])
+def _slopes(
+    data: _Data, cate: dict[str, F64], items: Any, few: int, alpha: float, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """Slope of ψ on τ̂ within folds, and its lower end over all models; (NaN, NaN) where all are predicted alike.
+
+    A pair of rows in two folds serves twice, once with either as the held-out one: with equal effects the slope's variance is twice
+    that of independent rows, and its law is that of a centred sum of squares, at most as skew as one χ² of one degree of freedom.
+    """
+    from scipy.stats import chi2
+
+    psi, out, told = _within(data, data.psi), dict.fromkeys(cate, (np.nan, np.nan)), {}
+    for name, tau in cate.items():
+        t = _within(data, tau)
+        if (t**2).mean() > 1e-12 * (psi**2).mean():
+            told[name] = (t * psi, t**2)
+    if not told:
+        return out
+    found = {n: scores.clustered_ratio(pair, data.fit.analysis.inputs.units, items, data.w, at_most=few) for n, pair in told.items()}
+    table = np.column_stack([e.influence for e in found.values()])
 
     def influence(rows: Index) -> F64:
         return table[rows]
 
     covariance, g = two_way(influence, data.fit.analysis.inputs.units, items)
-    return largest(covariance, max(min(g, few) - 1, 1), 1 - alpha, DRAWS, rng, two_sided=False)
+    normal = np.sqrt(2) * largest(covariance, max(min(g, few) - 1, 1), 1 - alpha, DRAWS, rng, two_sided=False)
+    width = max(normal, float(chi2.ppf(1 - alpha, 1)) - 1)
+    return out | {n: (e.value, e.value - width * e.std_error) for n, e in found.items()}
+
+
+def _within(data: _Data, values: F64) -> F64:
+    """(n,) less the mean of the row's fold."""
+    fold = data.fit.nuisances.fold
+    return np.asarray(values - (np.bincount(fold, data.w * values) / np.bincount(fold, data.w))[fold])
 
 
 def _fit_with(fit: Fit, named: dict[str, Any], name: str, shares: F64) -> Fit:

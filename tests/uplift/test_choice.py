@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeRegressor
 from small_logs import ROLES, make_world
@@ -45,14 +46,15 @@ def test_a_model_that_finds_for_whom_is_chosen_and_serves_the_curve(varied: cr.F
     train, test = varied.log.split(0.4, random_state=0)
     choice = choose_model(cr.estimate(train, varied.plan, random_state=0), {"T": TLearner(), "X": XLearner()})
     assert choice.best != "constant"
-    assert "beats one effect for everyone" in choice.summary()
+    assert "Effects differ: held-out scores rise" in choice.summary()
     curve = cr.uplift(choice.best_fit, test)
     assert curve.qini_ci[0] > 0
     frame = choice.to_frame().set_index("model")
     assert frame.index.tolist() == ["constant", "T", "X", "stack"]
     assert (frame.loc[["T", "X"], "r_score"] > 0).all()
-    assert (frame["joint_lower"] <= frame["gain"]).all()
+    assert (frame.loc[["T", "X"], "joint_lower"] < frame.loc[["T", "X"], "slope"]).all()
     assert frame.loc["constant", "gain"] == 0
+    assert np.isnan(frame.loc["constant", "slope"])
     assert frame["share_in_stack"].sum() == pytest.approx(1)
 
 
@@ -71,7 +73,7 @@ def test_where_effects_do_not_vary_the_constant_wins() -> None:
     chosen = [choose_model(fit_of(0.0, 0.0, 1000, seed), FLEXIBLE).best for seed in range(12)]
     assert chosen.count("constant") >= 11
     choice = choose_model(fit_of(0.0, 0.0, 1000, 3), FLEXIBLE)
-    assert "No model is shown to beat one effect for everyone" in choice.summary()
+    assert "one effect for everyone stands" in choice.summary()
     assert isinstance(choice.best_fit.model, ConstantEffect)
     assert np.ptp(choice.best_fit.cate(choice.best_fit.log)) == 0
 
@@ -148,9 +150,14 @@ def test_losses_by_hand(varied: cr.Fit) -> None:
     assert found["T"]["ci_upper"] - found["T"]["ci_lower"] == pytest.approx(
         one.ci_upper - one.ci_lower, rel=0.01
     )
-    assert (
-        found["T"]["ci_lower"] < found["T"]["joint_lower"] < found["T"]["gain"]
-    )  # one model: one-sided 95 %
+    fold, tau = n.fold, choice.cate["T"].copy()
+    for k in range(fold.max() + 1):
+        tau[fold == k] -= tau[fold == k].mean()
+        psi[fold == k] -= psi[fold == k].mean()
+    slope = scores.clustered_ratio((tau * psi, tau**2), i.units)
+    assert found["T"]["slope"] == pytest.approx(slope.value)
+    below = (slope.value - found["T"]["joint_lower"]) / slope.std_error
+    assert below == pytest.approx(chi2.ppf(0.95, 1) - 1)  # one model: more than √2 normal quantiles, 2.33
 
 
 @settings(max_examples=30, deadline=None)
