@@ -17,13 +17,17 @@ from causalrec.errors import MissingExtraError, OutputError, TrainingError
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.feed import Feed
 from causalrec.finetune.labels import Labels
-from causalrec.finetune.objectives import Objective
+from causalrec.finetune.objectives import Objective, Rows, dispersion
 from causalrec.finetune.options import Head, Training
+from causalrec.finetune.stopping import Latest
 from causalrec.represent.text import TextEmbedder
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
+Judged = tuple[dict[str, float], F64, npt.NDArray[np.int64]]
 WARM_UP = 0.06
+LARGEST_GRADIENT = 20.0
+"""Norm at which a gradient is cut: against explosions only. The customary 1 cuts the batches with large weights, which normalises by batch."""
 KEPT = 2
 IDENTITY, FINISHED = "run.json", "finished.json"
 PREFIX, MARK = "checkpoint-", "complete.json"
@@ -68,7 +72,8 @@ class Task:
         The pretrained encoder.
     n_effects : int
     judge : callable
-        Scores of the held-out rows (n,), and a function that scores any feed → metrics, ``eval_risk`` among them.
+        Scores of the held-out rows (n,), and a function that scores any feed → metrics, ``eval_risk`` among them; and the losses (m,) and
+        user codes (m,) that stop the training.
     start : mapping of name to tensor, or None
         Weights to begin with.
     """
@@ -78,7 +83,7 @@ class Task:
     labels: Labels
     encoder: TextEmbedder
     n_effects: int
-    judge: Callable[[F64, Callable[[Feed], F64]], dict[str, float]]
+    judge: Callable[[F64, Callable[[Feed], F64]], Judged]
     start: dict[str, Any] | None = None
 
 
@@ -128,15 +133,16 @@ def run(
         def score(feed: Feed) -> F64:
             return towers.score_feed(network, feed, read(feed))
 
-        def judge() -> dict[str, float]:
+        def judge() -> Judged:
             return task.judge(score(task.valid), score)
 
         w = task.labels.t * columns["w1"]
         totals = float(task.labels.t.mean()), float(w.mean()), len(task.train)
-        mass = mean_pair_mass(*_weight_and_label(objective, columns, totals), task.labels.units) if training.loss == "pairwise" else 1.0
+        rows = _rows(columns, totals)
+        mass = mean_pair_mass(*_weight_and_label(objective, rows), task.labels.units) if training.loss == "pairwise" else 1.0
         trainer = DebiasedTrainer(
             network, _arguments(output, training, epochs, seed, steps, device, adapter), collator, objective, task.labels.units,
-            totals, training.loss, mass, judge,
+            totals, training.loss, mass, dispersion(objective, rows), judge,
             {"texts": training.learning_rate or adapter.rate, "head": training.head_rate}, training,
         )  # fmt: skip
         if rank_allocator(network) is not None:
@@ -281,16 +287,19 @@ def tokenize(tokenizer: Any, texts: Any, max_length: int) -> list[tuple[int, ...
     return [tuple(ids) for ids in tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]] if clean else []
 
 
-def _weight_and_label(
-    objective: Objective, columns: dict[str, npt.NDArray[Any]], totals: tuple[float, float, int]
-) -> tuple[F64, F64]:
-    """(n,) each, of the whole training log; at the imputed label ½ where there is an imputation head."""
+def _rows(columns: dict[str, npt.NDArray[Any]], totals: tuple[float, float, int]) -> Rows:
+    """All rows of the training log as an objective reads them."""
     import torch
 
-    from causalrec.finetune.objectives import Rows
+    return Rows(
+        **{k: torch.from_numpy(v) for k, v in columns.items() if k != "unit"}, share=totals[0], mean_w=totals[1], n=totals[2]
+    )
 
-    given = {k: torch.from_numpy(v) for k, v in columns.items() if k != "unit"}
-    r = Rows(**given, share=totals[0], mean_w=totals[1], n=totals[2])
+
+def _weight_and_label(objective: Objective, r: Rows) -> tuple[F64, F64]:
+    """(n,) each; at the imputed label ½ where there is an imputation head."""
+    import torch
+
     weight, label = objective.target(r, torch.zeros_like(r.y) if objective.imputes else None)
     return weight.double().numpy(), label.double().numpy()
 
@@ -304,9 +313,9 @@ def _arguments(output: Path, training: Training, epochs: int, seed: int, steps: 
     return TrainingArguments(
         output_dir=str(output), per_device_train_batch_size=training.batch_size, gradient_accumulation_steps=training.accumulate,
         num_train_epochs=epochs, weight_decay=training.weight_decay, lr_scheduler_type="linear",
-        warmup_steps=max(1, round(WARM_UP * steps)), max_grad_norm=1.0, logging_strategy=when, logging_steps=often,
+        warmup_steps=max(1, round(WARM_UP * steps)), max_grad_norm=LARGEST_GRADIENT, logging_strategy=when, logging_steps=often,
         eval_strategy=when, eval_steps=often, save_strategy=when, save_steps=often, save_total_limit=KEPT,
-        load_best_model_at_end=True, metric_for_best_model="eval_risk", greater_is_better=False,
+        load_best_model_at_end=True, metric_for_best_model=Latest.METRIC, greater_is_better=False,
         report_to=list(training.report_to) or "none", remove_unused_columns=False, disable_tqdm=True,
         use_cpu=device.type == "cpu", bf16=_half(training, device, adapter), dataloader_pin_memory=False, seed=seed, data_seed=seed,
         label_names=[], logging_nan_inf_filter=False, restore_callback_states_from_checkpoint=True,
@@ -328,7 +337,7 @@ def _by_epoch(log: list[dict[str, Any]]) -> tuple[dict[str, float], ...]:
     """The trainer's log, one record an evaluation."""
     out: dict[int, dict[str, float]] = {}
     for entry in log:
-        kept = {k.removeprefix("eval_"): float(v) for k, v in entry.items() if isinstance(v, (int, float))}
+        kept = {k.removeprefix("eval_"): float(v) for k, v in entry.items() if isinstance(v, (int, float)) and k != Latest.METRIC}
         if "loss" in kept or "risk" in kept:
             out.setdefault(int(entry.get("step", 0)), {}).update(kept)
     return tuple(r for _, r in sorted(out.items()) if "risk" in r)

@@ -55,6 +55,8 @@ class Labels:
     items : codes or None, for errors clustered both ways
     clip : Clip
     logged : bool
+    examined : P(examined at the row's position) over its mean given what is known of the row, 1 where no curve was given: among rows
+        alike, those that were likely to be looked at say more, and are learnt from in proportion
     """
 
     t: F64
@@ -66,6 +68,7 @@ class Labels:
     items: Ints | None
     clip: Clip
     logged: bool
+    examined: F64 | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -100,8 +103,9 @@ class Labels:
         units = np.unique(self.units[rows], return_inverse=True)[1]
         items = None if self.items is None else np.unique(self.items[rows], return_inverse=True)[1]
         return Labels(
-            self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged
-        )
+            self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged,
+            None if self.examined is None else self.examined[rows],
+        )  # fmt: skip
 
     def joined(self, other: Labels) -> Labels:
         """These rows and another log's; its users and items count as others."""
@@ -111,13 +115,21 @@ class Labels:
         items = None
         if self.items is not None and other.items is not None:
             items = np.concatenate([self.items, other.items + int(self.items.max()) + 1])
-        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged)
+        examined = None
+        if self.examined is not None or other.examined is not None:
+            examined = np.concatenate([np.ones(len(one)) if one.examined is None else one.examined for one in (self, other)])
+        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined)
+
+    @property
+    def learnt(self) -> F64:
+        """w1 × `examined`: the weight of a shown row where something is learnt from it; its values are taken with w1."""
+        return self.w1 if self.examined is None else self.w1 * self.examined
 
     def columns(self, clip: Clip | None) -> dict[str, npt.NDArray[np.float32]]:
         """What an objective reads of each row, under its own clip if it has one."""
         mine = self if clip is None else replace(self, clip=clip)
         found = {
-            "t": self.t, "y": self.y, "w1": mine.w1, "w0": mine.w0, "m0": self.m0, "m1": self.m1,
+            "t": self.t, "y": self.y, "w1": mine.learnt, "w0": mine.w0, "m0": self.m0, "m1": self.m1,
             "e": mine.clip.apply(self.e),
         }  # fmt: skip
         return {name: v.astype(np.float32) for name, v in found.items()}
@@ -179,10 +191,10 @@ class GuardRails(Displayable):
 def guard_rails(labels: Labels) -> GuardRails:
     """Guard rails of the weights of some rows."""
     shown = labels.t == 1
-    w = labels.w1[shown]
+    w = labels.learnt[shown]
     return GuardRails(
         len(labels), int(shown.sum()), float(w.sum() ** 2 / (w**2).sum()), float(w.max() / w.sum()),
-        float((labels.t * labels.w1).mean()), float((labels.e[shown] < labels.clip.bound).mean()), expected_calibration_error(labels.e, labels.t),
+        float((labels.t * labels.learnt).mean()), float((labels.e[shown] < labels.clip.bound).mean()), expected_calibration_error(labels.e, labels.t),
     )  # fmt: skip
 
 
@@ -205,7 +217,8 @@ def labels_of(
     EstimationError
         Too few rows were shown or not shown, or all outcomes are the same.
     """
-    outcomes = [_outcome(log, examination) for log in (train, valid)]
+    thetas = [_theta(log, examination) for log in (train, valid)]
+    outcomes = [_outcome(log, theta) for log, theta in zip((train, valid), thetas, strict=True)]
     _check(train, outcomes[0])
     plan = identify(train) if plan is None else plan
     recipe = recipe or NuisanceRecipe(CANDIDATES, CANDIDATES)
@@ -214,7 +227,7 @@ def labels_of(
     clip = clip or Clip(min(Clip().bound, min(t.mean(), 1 - t.mean()) / 10))
     first = Labels(
         t, outcomes[0], nuisances.propensity, nuisances.outcome_0, _held(nuisances.outcome_1, problem.binary), train.units,
-        train.items, clip, nuisances.logged,
+        train.items, clip, nuisances.logged, None if thetas[0] is None else _examined(thetas[0], problem, nuisances),
     )  # fmt: skip
     design = nuisances.design_recipe
     if design is None:
@@ -234,22 +247,43 @@ def _held(m: F64, binary: bool) -> F64:
     return m if binary else np.clip(m, 0.0, 1.0)
 
 
-def _outcome(log: ImpressionLog, examination: Curve | None) -> F64:
-    """The outcome, (n,); a click over P(examined) where a curve was given: its mean is that of relevance."""
-    y = log.outcome
+def _theta(log: ImpressionLog, examination: Curve | None) -> F64 | None:
+    """(n,) P(examined) of rows shown, 1 of others; None without a curve."""
     if examination is None:
-        if not (np.isin(y, (0.0, 1.0)) | (log.treatment == 0)).all():
-            worst = y[(log.treatment == 1) & ~np.isin(y, (0.0, 1.0))][0]
-            raise EstimationError(
-                f"the outcome {log.roles.outcome[0]!r} holds {worst:g}; a ranker learns clicks, 0 or 1: make it so (rating > 3, say) before reading the log."
-            )
-        return y
+        return None
     if not log.roles.position:
         raise ArgumentError("examination was given, but the log declares no position; name it in read_log(position=...).")
     theta = np.ones(len(log))
     shown = log.treatment == 1
-    theta[shown] = examination.theta_at(log.frame[log.roles.position[0]].to_numpy()[shown])
-    return np.asarray(np.where(shown, y / np.maximum(theta, RARE_EXAMINATION), y))
+    theta[shown] = np.maximum(examination.theta_at(log.frame[log.roles.position[0]].to_numpy()[shown]), RARE_EXAMINATION)
+    return theta
+
+
+def _outcome(log: ImpressionLog, theta: F64 | None) -> F64:
+    """The outcome, (n,); a click over P(examined) where a curve was given: its mean is that of relevance."""
+    y = log.outcome
+    if theta is not None:
+        return np.asarray(y / theta)
+    if not (np.isin(y, (0.0, 1.0)) | (log.treatment == 0)).all():
+        worst = y[(log.treatment == 1) & ~np.isin(y, (0.0, 1.0))][0]
+        raise EstimationError(
+            f"the outcome {log.roles.outcome[0]!r} holds {worst:g}; a ranker learns clicks, 0 or 1: make it so (rating > 3, say) before reading the log."
+        )
+    return y
+
+
+def _examined(theta: F64, problem: Problem, nuisances: Nuisances) -> F64:
+    """(n,) θ / E[θ | shown, X], the mean cross-fitted.
+
+    A click over θ has variance r/θ − r²: weighing by θ takes off what positions that are seldom looked at add, and dividing by its mean
+    leaves the population as it was (the policy-aware weights of Oosterhuis & de Rijke 2020, eq. 9).
+    """
+    shown = problem.t == 1
+    if np.ptp(theta[shown]) < 1e-9:
+        return np.ones(len(theta))
+    of_theta = replace(problem, y=theta, binary=False, logged=nuisances.propensity)
+    mean = fit_nuisances(of_theta, nuisances.recipe, None, ("outcome_0",)).outcome_1
+    return np.asarray(np.where(shown, theta / np.clip(mean, theta[shown].min(), theta[shown].max()), 1.0))
 
 
 def _check(log: ImpressionLog, y: F64) -> None:

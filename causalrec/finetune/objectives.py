@@ -90,6 +90,10 @@ class Objective:
         """(weight, label) of each row, (b,) each."""
         raise NotImplementedError
 
+    def foreseen(self, r: Rows) -> Tensor:
+        """(b,) what the outcome models say of the label, in (0, 1)."""
+        return r.m1.clamp(0.01, 0.99)
+
     def loss(self, f: Tensor, r: Rows, imputed: Tensor | None, memory: Memory) -> Tensor:
         """(b,) loss of each row, nats."""
         weight, label = self.target(r, imputed)
@@ -308,6 +312,25 @@ class UpliftWeighted(Objective):
 
         psi = r.m1 - r.m0 + r.t * r.w1 * (r.y - r.m1) - (1 - r.t) * r.w0 * (r.y - r.m0)
         return torch.ones_like(r.y), (1 + psi) / 2
+
+    def foreseen(self, r: Rows) -> Tensor:
+        """(1 + m₁ − m₀) / 2."""
+        return ((1 + r.m1 - r.m0) / 2).clamp(0.01, 0.99)
+
+
+def dispersion(objective: Objective, r: Rows) -> float:
+    """φ = mean(v² (y − p)²) / mean(v p (1 − p)) of weights v and labels y, p what outcome models say of the label; 1 for a policy.
+
+    How many times noisier the gradient of a weighted loss is than that of a likelihood with as much curvature. A prior on the weights
+    of a network counts φ times, so that one of the same width shrinks rightly under every objective (quasi-likelihood: McCullagh 1983).
+    """
+    import torch
+
+    if objective.aims_at == "policy":
+        return 1.0
+    p = objective.foreseen(r)
+    weight, label = objective.target(r, torch.logit(p) if objective.imputes else None)
+    return float((weight**2 * (label - p) ** 2).double().mean() / (weight * p * (1 - p)).double().mean())
 
 
 def pairwise_loss(f: Tensor, weight: Tensor, label: Tensor, unit: Tensor) -> Tensor:

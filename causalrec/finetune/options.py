@@ -30,7 +30,8 @@ class Head:
     item_effects : bool
         An intercept of each item, learnt from other users' rows of it; an item not seen before has none.
     prior_variance : float
-        Of each part of the log odds (item, history, match, item effects) before anything is learnt: less shrinks more.
+        Of each part of the log odds (item, history, match, item effects) before anything is learnt: less shrinks more. It counts
+        the more the noisier the objective's weights and labels are (``objectives.dispersion``).
     dropout : float
         On the vectors, in [0, 1).
     """
@@ -68,7 +69,8 @@ class Training:
     validation : float
         Share of the users that are held out: they stop the training, choose, and are what the evaluation is about.
     patience : int
-        Epochs without a better held-out doubly robust risk after which training stops.
+        Evaluations in a row after which training stops, if the held-out doubly robust loss is above the lowest by more than two standard
+        errors of the paired difference in each. The latest state for which it is not is kept.
     save_steps : int or None
         Steps between two checkpoints; None is one an epoch.
     precision : "auto", "fp32" or "bf16"
@@ -85,7 +87,7 @@ class Training:
     batch_size: int = 256
     accumulate: int = 1
     learning_rate: float | None = None
-    head_rate: float = 5e-4
+    head_rate: float = 2e-3
     weight_decay: float = 0.01
     validation: float = 0.2
     patience: int = 2

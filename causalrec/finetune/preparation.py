@@ -28,7 +28,7 @@ from causalrec.finetune.evaluation import (
     risks,
 )
 from causalrec.finetune.feed import Feed, feed_of_log, item_labels
-from causalrec.finetune.fitting import Task, Trained, run, unit_vectors
+from causalrec.finetune.fitting import Judged, Task, Trained, run, unit_vectors
 from causalrec.finetune.labels import GuardRails, Labels, check_support, guard_rails, labels_of
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
@@ -163,19 +163,20 @@ class Prepared:
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], dict[str, float]]:
+    def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], Judged]:
         held, random = self.held, _random_part(self, self.job.random_data.validation)
 
-        def judge(f: F64, score: Callable[[Feed], F64]) -> dict[str, float]:
+        def judge(f: F64, score: Callable[[Feed], F64]) -> Judged:
             by = risks(f, held)
-            own = float(held_out_loss(f, held, objective.aims_at).mean())
+            if random is None:
+                loss, units = held_out_loss(f, held, objective.aims_at), held.units
+            else:
+                loss, units = log_loss(score(random[0]), random[1]), random[2]
             found = {
-                "eval_risk": own, "eval_risk_dr": by["DR"].value, "eval_risk_naive": by["naive"].value,
+                "eval_risk": float(loss.mean()), "eval_risk_dr": by["DR"].value, "eval_risk_naive": by["naive"].value,
                 "eval_risk_ips": by["IPS"].value, "eval_risk_snips": by["SNIPS"].value, "eval_policy_share": policy_share(f, held),
             }  # fmt: skip
-            if random is not None:
-                found["eval_risk"] = float(log_loss(score(random[0]), random[1]).mean())
-            return found
+            return found, loss, units
 
         return judge
 

@@ -41,7 +41,7 @@ KNOWN: dict[str, type] = {
 OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "seed", "rounds", "notes")
 OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second")
 OF_FEED = ("item", "starts", "members", "history", "item_effect")
-OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items")
+OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items", "examined")
 
 
 def to_plain(value: Any) -> Any:

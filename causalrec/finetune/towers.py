@@ -106,7 +106,7 @@ class Scorer(nn.Module):
             total = total + (self.effects.weight**2).sum() / self.variance
         if self.has_history:
             total = total + (self.of_history.weight**2).sum() / each
-            total = total + ((self.left**2).sum() + (self.right**2).sum()) / self.variance**0.5
+            total = total + ((self.left @ self.left.T) * (self.right @ self.right.T)).sum() / each  # |AᵀB|²: of the product, whatever its factors
         return total / 2
 
 

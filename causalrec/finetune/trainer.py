@@ -25,10 +25,11 @@ from transformers import (
 )
 
 from causalrec.errors import OutputError, TrainingError
-from causalrec.finetune.fitting import MARK, PREFIX
+from causalrec.finetune.fitting import MARK, PREFIX, Judged
 from causalrec.finetune.folder import digest
 from causalrec.finetune.objectives import Objective, Rows, pairwise_loss
 from causalrec.finetune.options import Loss, Training
+from causalrec.finetune.stopping import Latest
 from causalrec.finetune.towers import Collator, Network
 
 Ints = npt.NDArray[np.int64]
@@ -86,8 +87,10 @@ class DebiasedTrainer(Trainer):
     loss : "pointwise" or "pairwise"
     pair_mass : float
         Mean mass of pairs a row, by which a pairwise loss is divided: of the whole log, never of a batch.
+    dispersion : float
+        How many times the prior of the heads counts; see ``objectives.dispersion``.
     judge : callable
-        () → metrics of the held-out users; ``eval_risk`` among them.
+        () → metrics of the held-out users, ``eval_risk`` among them; and the losses (m,) and user codes (m,) that stop the training.
     rates : {"texts": float, "head": float}
         Peak learning rates of the encoder and of what stands on it.
     training : Training
@@ -95,12 +98,13 @@ class DebiasedTrainer(Trainer):
 
     def __init__(
         self, network: Network, args: TrainingArguments, collator: Collator, objective: Objective, units: Ints,
-        totals: tuple[float, float, int], loss: Loss, pair_mass: float, judge: Callable[[], dict[str, float]],
+        totals: tuple[float, float, int], loss: Loss, pair_mass: float, dispersion: float, judge: Callable[[], Judged],
         rates: dict[str, float], training: Training,
     ) -> None:  # fmt: skip
         self.objective: Objective = objective
         self.units, self.totals, self.judge, self.rates = units, totals, judge, rates
-        self.pairwise, self.pair_mass = loss == "pairwise", pair_mass
+        self.latest = Latest()
+        self.pairwise, self.pair_mass, self.dispersion = loss == "pairwise", pair_mass, dispersion
         super().__init__(
             model=network, args=args, data_collator=collator, train_dataset=RowNumbers(len(units)),
             eval_dataset=RowNumbers(1),
@@ -158,7 +162,7 @@ class DebiasedTrainer(Trainer):
             total = pairwise_loss(f, weight, label, unit).sum() / self.pair_mass
         else:
             total = self.objective.loss(f, r, imputed, network.memory).sum()
-        loss = (total + extra) / self.args.per_device_train_batch_size + network.penalty() / r.n
+        loss = (total + extra) / self.args.per_device_train_batch_size + self.dispersion * network.penalty() / r.n
         return (loss, {"scores": f}) if return_outputs else loss
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -176,7 +180,8 @@ class DebiasedTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Metrics of the held-out users."""
-        metrics = self.judge()
+        metrics, loss, units = self.judge()
+        metrics[Latest.METRIC] = self.latest.order(loss, units)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -189,10 +194,12 @@ class DebiasedTrainer(Trainer):
         allocator = rank_allocator(network)
         if allocator is not None:
             torch.save({k: getattr(allocator, k) for k in ("ipt", "exp_avg_ipt", "exp_avg_unc")}, folder / ALLOCATOR)
+        self.latest.save(folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         network = self.accelerator.unwrap_model(model or self.model)
         restore(network, Path(resume_from_checkpoint))
+        self.latest.load(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint

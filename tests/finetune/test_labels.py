@@ -1,0 +1,100 @@
+"""What a row counts for where positions decide what is looked at, and how a prior counts beside noisy labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import expit
+
+import causalrec as cr
+from causalrec.finetune.labels import Labels, labels_of
+from causalrec.finetune.objectives import Rows, dispersion
+from causalrec.finetune.options import Head
+from causalrec.finetune.towers import Scorer
+
+THETA = {1: 1.0, 2: 0.6, 3: 0.35, 4: 0.2}
+
+
+@pytest.fixture(scope="module")
+def placed() -> tuple[Labels, np.ndarray]:
+    """Labels of a log whose slots lean on x, and their true relevance."""
+    rng = np.random.default_rng(0)
+    n = 30_000
+    x = rng.standard_normal(n)
+    e, r = expit(0.5 * x), expit(x - 0.3)
+    shown = rng.random(n) < e
+    slot = np.clip(np.round(2.5 - 0.6 * x + rng.standard_normal(n)), 1, 4)
+    seen = rng.random(n) < np.where(shown, [THETA[int(s)] for s in slot], 0.02)
+    frame = pd.DataFrame(
+        {
+            "shown": shown.astype(int), "clicked": (seen & (rng.random(n) < r)).astype(int), "user": np.arange(n) // 10, "x": x,
+            "slot": np.where(shown, slot, np.nan), "e": e, "r": r,
+        }
+    )  # fmt: skip
+    log = cr.read_log(frame, treatment="shown", outcome="clicked", unit="user", confounders=["x"], position="slot", propensity="e")
+    train, valid = log.split(0.2, np.random.default_rng(1))
+    first, second = labels_of(
+        train, valid, plan=None, recipe=None, examination=cr.Examination.of(THETA), clip=None, rng=np.random.default_rng(2)
+    )
+    assert second.examined is None  # values are judged without it
+    return first, train.frame["r"].to_numpy()
+
+
+def test_rows_that_were_likely_looked_at_count_more_and_the_population_stays(placed: tuple[Labels, np.ndarray]) -> None:
+    labels, r = placed
+    assert labels.examined is not None
+    for kept in (r < 0.3, (r >= 0.3) & (r < 0.6), r >= 0.6):  # whatever the words: the mean weight and the mean label
+        weight = (labels.t * labels.learnt)[kept]
+        assert abs(weight.mean() - 1) < 0.06
+        error = weight * (labels.y - r)[kept]
+        assert abs(error.mean()) < 4 * error.std() / kept.sum() ** 0.5
+    plain, wise = ((labels.t * w * (labels.y - r)).var() for w in (labels.w1, labels.learnt))
+    assert wise < 0.8 * plain
+
+
+def test_rows_taken_and_joined_keep_it(placed: tuple[Labels, np.ndarray]) -> None:
+    labels, _ = placed
+    some = np.arange(50)
+    assert labels.examined is not None
+    joined = labels.take(some).joined(labels.take(some))
+    np.testing.assert_array_equal(joined.learnt, np.tile(labels.learnt[:50], 2))
+
+
+def rows_of(t: np.ndarray, y: np.ndarray, w: np.ndarray, p: np.ndarray) -> Rows:
+    given = [torch.from_numpy(v.astype(float)) for v in (t, y, w, w, 0 * p, p, 1 / w)]
+    return Rows(*given, share=float(t.mean()), mean_w=float((t * w).mean()), n=len(t))
+
+
+def test_dispersion_is_one_for_clicks_and_grows_with_weights() -> None:
+    rng = np.random.default_rng(0)
+    p, e = rng.uniform(0.2, 0.8, 100_000), rng.uniform(0.1, 1, 100_000)
+    y, one = rng.random(100_000) < p, np.ones(100_000)
+    assert dispersion(cr.Naive(), rows_of(one, y, one, p)) == pytest.approx(1, abs=0.02)
+    shown = rng.random(100_000) < e
+    weighted = rows_of(shown, y, 1 / e, p)
+    assert dispersion(cr.IPS(), weighted) == pytest.approx((1 / e).mean(), rel=0.03)
+    assert dispersion(cr.SNIPS(), weighted) == pytest.approx((1 / e).mean(), rel=0.03)
+    assert dispersion(cr.DR(), weighted) == pytest.approx((1 / e).mean(), rel=0.03)
+    assert dispersion(cr.BanditNet(), weighted) == 1
+
+
+def test_the_match_has_the_prior_variance_and_its_factors_no_scale() -> None:
+    torch.manual_seed(0)
+    d, v = 24, 0.2
+    scorer = Scorer(d, Head(width=d, prior_variance=v), 0, True)
+    with torch.no_grad():
+        matrix = torch.randn(d, d) * (v / d) ** 0.5  # iid weights of the prior
+        scorer.left.copy_(torch.eye(d))
+        scorer.right.copy_(matrix)
+    before = float(scorer.penalty().detach())
+    assert before == pytest.approx(float((matrix**2).sum()) * d / v / 2, rel=1e-5)
+    assert before == pytest.approx(d * d / 2, rel=0.2)  # ½ a weight, in expectation
+    with torch.no_grad():
+        scorer.left.mul_(7.0)
+        scorer.right.div_(7.0)
+    assert float(scorer.penalty().detach()) == pytest.approx(before, rel=1e-5)
+    h, x = (torch.nn.functional.normalize(torch.randn(20_000, d), dim=1) * d**0.5 for _ in range(2))
+    scorer.eval()
+    assert float(scorer(x, h, torch.full((20_000,), -1)).var()) == pytest.approx(v, rel=0.15)
