@@ -42,9 +42,10 @@ class ModelChoice(Displayable):
         shrunk enough, has a lower loss than the constant. Else "constant".
     best_fit : Fit
         The fit with that model, fitted to all its users: ``cr.uplift(choice.best_fit, test)``.
-    lowest : str
-        The model with the least loss, whether or not that may be chance.
-    lowest_fit : Fit
+    ranking : str
+        The model by which to rank if a ranking is needed, whether or not effects are shown to differ: that with the least loss once
+        its predictions are rescaled, which ranks do not feel. The constant only if no model tells rows apart and is right in that direction.
+    ranking_fit : Fit
         The fit with that model.
     cate : dict of str to (n,)
         Effects predicted for users that the model has not seen.
@@ -57,8 +58,8 @@ class ModelChoice(Displayable):
     records: tuple[dict[str, Any], ...] = field(repr=False)
     best: str
     best_fit: Fit = field(repr=False)
-    lowest: str
-    lowest_fit: Fit = field(repr=False)
+    ranking: str
+    ranking_fit: Fit = field(repr=False)
     cate: dict[str, F64] = field(repr=False)
     apart: bool = True
     order: int = 1
@@ -75,8 +76,8 @@ class ModelChoice(Displayable):
             said = "There is nothing by which effects could be told apart: declare modifiers= in read_log, or embed the log's text."
         elif self.best == CONSTANT:
             said = "No model's predictions are shown to go with the effects of held-out users; one effect for everyone stands."
-            if self.lowest != CONSTANT:
-                said += f" {self.lowest} has the least loss, which may be chance; lowest_fit ranks by it."
+            if self.ranking != CONSTANT:
+                said += f" If a ranking is needed all the same, ranking_fit ranks by {self.ranking}, which may be chance."
         else:
             surest = max((r for r in self.records if r["joint_lower"] > 0), key=lambda r: r["joint_lower"])
             said = (
@@ -184,11 +185,13 @@ def choose_model(
     records = _compare(data, cate, alpha, rng)
     for k, record in enumerate(records):
         record["share_in_stack"] = float(shares[k]) if stack and k < len(shares) else float("nan")
-    lowest = str(min(records, key=lambda r: r["dr_loss"])["model"])
-    best = lowest if any(r["joint_lower"] > 0 for r in records) else CONSTANT
-    fits = {name: _fit_with(fit, named, name, shares) for name in {best, lowest}}
+    differ = any(r["joint_lower"] > 0 for r in records)
+    best = str(min(records, key=lambda r: r["dr_loss"])["model"]) if differ else CONSTANT
+    told = [r for r in records if r["model"] != STACK or shares[0] < 1]  # a stack may be all constant on all users
+    ranking = str(max(told, key=lambda r: _rescaled_gain(data, r["slope"], cate[r["model"]]))["model"])
+    fits = {name: _fit_with(fit, named, name, shares) for name in {best, ranking}}
     return ModelChoice(
-        tuple(records), best, fits[best], lowest, fits[lowest], cate, apart, fit.correction.order
+        tuple(records), best, fits[best], ranking, fits[ranking], cate, apart, fit.correction.order
     )
 
 
@@ -343,6 +346,14 @@ def _slopes(
     covariance, g = two_way(influence, data.fit.analysis.inputs.units, items)
     width = np.sqrt(2) * largest(covariance, max(min(g, few) - 1, 1), 1 - alpha, DRAWS, rng, two_sided=False)
     return out | {n: (e.value, e.value - width * e.std_error) for n, e in found.items()}
+
+
+def _rescaled_gain(data: _Data, slope: float, tau: F64) -> float:
+    """What predictions times their slope take off the loss, slope² Var(τ̂) within folds; 0 for a constant, less if they point the wrong way."""
+    if np.isnan(slope):
+        return 0.0
+    gain = slope**2 * float(np.average(_within(data, tau) ** 2, weights=data.w))
+    return gain if slope > 0 else -gain
 
 
 def _within(data: _Data, values: F64) -> F64:
