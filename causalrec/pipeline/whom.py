@@ -188,7 +188,7 @@ def _whom(
     with clock("which model of the effect? (held-out loss)"):
         trained = estimate(train, plan, random_state=seed)
         choice = choose_model(trained, random_state=seed)
-        ranking = trained if choice.best == "constant" else choice.best_fit
+        ranking = choice.ranking_fit if choice.best == "constant" else choice.best_fit
     with clock("for whom? (uplift on held-out users)"):
         curve = uplift(ranking, test, random_state=seed)
     with clock("whom to target, and what it is worth"):
