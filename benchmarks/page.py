@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import finetune_page
 import text_page
 import uplift_page
 from text_page import decided
@@ -152,6 +153,12 @@ def main() -> None:
         ("tuned_encoder", text_page.tuned),
         ("diagnostics", text_page.diagnostics),
         ("uplift", uplift_page.section),
+        ("debiased_finetuning", finetune_page.gap),
+        ("coat", finetune_page.coat),
+        ("debiased_mf", finetune_page.factorisation),
+        ("training_speed", finetune_page.speed),
+        ("examination", finetune_page.examination),
+        ("fast_encoder", finetune_page.fast),
     ):
         found = load(name)
         out += ["", *lines(found)] if found else [f"{name}: not run.", ""]

@@ -86,8 +86,9 @@ def debiased(p: Any, labels: Labels, network: Any, args: Any, collator: Any, obj
     totals = float(labels.t.mean()), float((labels.t * labels.w1).mean()), len(labels)
     quiet = cr.Training(progress=False)
     trainer = DebiasedTrainer(
-        network, args, collator, objective, labels.units, totals, "pointwise", 1.0, dict, {"texts": 1e-3, "head": 5e-4}, quiet
-    )
+        network, args, collator, objective, labels.units, totals, "pointwise", 1.0, 1.0, lambda: ({}, np.zeros(1), np.zeros(1, dtype=int)),
+        {"texts": 1e-3, "head": 2e-3}, quiet,
+    )  # fmt: skip
     trainer.callback_handler.callbacks = [c for c in trainer.callback_handler.callbacks if "EarlyStopping" not in type(c).__name__]
     return trainer
 
