@@ -35,7 +35,7 @@ class ModelChoice(Displayable):
     records : tuple of dict
         One a model, the constant first: model, dr_loss, gain (the constant's loss less the model's, positive = better),
         ci_lower, ci_upper (95 %, clustered), slope (of held-out scores on predictions, 1 = calibrated; NaN where all are
-        predicted alike), joint_lower (of the slope, one-sided 95 %, over all models at once), r_score, r_lower, r_upper,
+        predicted alike), slope_t, joint_lower (of the slope, one-sided 95 %, over all models at once), r_score, r_lower, r_upper,
         share_in_stack.
     best : str
         The model with the least loss, if that is below the constant's and some model's `joint_lower` is above 0: such a model,
@@ -43,8 +43,9 @@ class ModelChoice(Displayable):
     best_fit : Fit
         The fit with that model, fitted to all its users: ``cr.uplift(choice.best_fit, test)``.
     ranking : str
-        The model by which to rank if a ranking is needed, whether or not effects are shown to differ: that with the least loss once
-        its predictions are rescaled, which ranks do not feel. The constant only if no model tells rows apart and is right in that direction.
+        The model by which to rank if a ranking is needed, whether or not effects are shown to differ. Ranks do not feel the scale, so that
+        models compare by t of their `slope`: the first of those within one of the largest, the simplest if models are given in that order. The
+        constant only if no model tells rows apart in the right direction.
     ranking_fit : Fit
         The fit with that model.
     cate : dict of str to (n,)
@@ -187,8 +188,7 @@ def choose_model(
         record["share_in_stack"] = float(shares[k]) if stack and k < len(shares) else float("nan")
     differ = any(r["joint_lower"] > 0 for r in records)
     best = str(min(records, key=lambda r: r["dr_loss"])["model"]) if differ else CONSTANT
-    told = [r for r in records if r["model"] != STACK or shares[0] < 1]  # a stack may be all constant on all users
-    ranking = str(max(told, key=lambda r: _rescaled_gain(data, r["slope"], cate[r["model"]]))["model"])
+    ranking = _by_which_to_rank([r for r in records if r["model"] != STACK or shares[0] < 1])  # a stack may be all constant
     fits = {name: _fit_with(fit, named, name, shares) for name in {best, ranking}}
     return ModelChoice(
         tuple(records), best, fits[best], ranking, fits[ranking], cate, apart, fit.correction.order
@@ -306,8 +306,7 @@ def _compare(
                 "gain": gain.value,
                 "ci_lower": gain.ci_lower,
                 "ci_upper": gain.ci_upper,
-                "slope": slopes[name][0],
-                "joint_lower": slopes[name][1],
+                **dict(zip(("slope", "slope_t", "joint_lower"), slopes[name], strict=True)),
                 "r_score": r_gain.value,
                 "r_lower": r_gain.ci_lower,
                 "r_upper": r_gain.ci_upper,
@@ -323,14 +322,14 @@ def _mean(data: _Data, values: F64, items: Any, few: int) -> scores.Estimate:
 
 def _slopes(
     data: _Data, cate: dict[str, F64], items: Any, few: int, alpha: float, rng: np.random.Generator
-) -> dict[str, tuple[float, float]]:
-    """Slope of ψ on τ̂ within folds, and its lower end over all models; (NaN, NaN) where all are predicted alike.
+) -> dict[str, tuple[float, float, float]]:
+    """Slope of ψ on τ̂ within folds, its t, and its lower end over all models; NaN where all are predicted alike.
 
     A pair of rows in two folds serves twice, once with either as the held-out one: where effects do not differ, the variance of a model
     with p columns is twice that of independent rows. With S of p standard normals t is then about (|S|² − p)/|S|, whose 95 % point
     grows from 1.5 (p = 1) to √2 · 1.645: the bound is √2 times as wide as that of independent rows.
     """
-    psi, out, told = _within(data, data.psi), dict.fromkeys(cate, (np.nan, np.nan)), {}
+    psi, out, told = _within(data, data.psi), dict.fromkeys(cate, (np.nan, np.nan, np.nan)), {}
     for name, tau in cate.items():
         t = _within(data, tau)
         if (t**2).mean() > 1e-12 * (psi**2).mean():
@@ -345,15 +344,13 @@ def _slopes(
 
     covariance, g = two_way(influence, data.fit.analysis.inputs.units, items)
     width = np.sqrt(2) * largest(covariance, max(min(g, few) - 1, 1), 1 - alpha, DRAWS, rng, two_sided=False)
-    return out | {n: (e.value, e.value - width * e.std_error) for n, e in found.items()}
+    return out | {n: (e.value, e.value / e.std_error / np.sqrt(2), e.value - width * e.std_error) for n, e in found.items()}
 
 
-def _rescaled_gain(data: _Data, slope: float, tau: F64) -> float:
-    """What predictions times their slope take off the loss, slope² Var(τ̂) within folds; 0 for a constant, less if they point the wrong way."""
-    if np.isnan(slope):
-        return 0.0
-    gain = slope**2 * float(np.average(_within(data, tau) ** 2, weights=data.w))
-    return gain if slope > 0 else -gain
+def _by_which_to_rank(records: list[dict[str, Any]]) -> str:
+    """The first model whose slope has a t within one of the largest, if that is positive."""
+    largest_t = max((r["slope_t"] for r in records if not np.isnan(r["slope_t"])), default=0.0)
+    return next((str(r["model"]) for r in records if r["slope_t"] >= largest_t - 1 and r["slope_t"] > 0), CONSTANT)
 
 
 def _within(data: _Data, values: F64) -> F64:
