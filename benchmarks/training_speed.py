@@ -1,6 +1,6 @@
 """Rows per second of the debiased loop against a plain ``transformers.Trainer`` on the same network and batches.
 
-    python benchmarks/training_speed.py [--rows 2000] [--pairs 5]
+    python benchmarks/training_speed.py [--rows 2000] [--pairs 5] [--objectives SNIPS DR ...]
 
 Both sides encode each distinct text of a batch once; the plain side has the naive log loss and Trainer's own sampler of
 rows, without checkpoints or held-out users on either. Ratios are of neighbouring runs; medians. Writes
@@ -97,10 +97,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=2_000)
     parser.add_argument("--pairs", type=int, default=5)
+    names = {o.name: o for o in (cr.SNIPS(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR())}
+    parser.add_argument("--objectives", nargs="*", default=list(names), choices=list(names))
     asked = parser.parse_args()
     p = prepared(asked.rows)
-    out: dict[str, Any] = {"rows": len(p.labels), "load": os.getloadavg()[0], "threads": torch.get_num_threads()}
-    for objective in (cr.SNIPS(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR()):
+    out: dict[str, Any] = (json.loads(OUT.read_text()) if OUT.exists() else {}) | {"rows": len(p.labels), "load": os.getloadavg()[0], "threads": torch.get_num_threads()}
+    for objective in (names[name] for name in asked.objectives):
         ratios = []
         for k in range(asked.pairs):
             both = (None, objective) if k % 2 else (objective, None)
