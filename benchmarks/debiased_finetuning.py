@@ -37,6 +37,7 @@ import numpy as np
 from scipy.stats import norm
 
 import causalrec as cr
+from causalrec.errors import LogError
 from causalrec.finetune.evaluation import chosen
 
 HERE = Path(__file__).parent
@@ -82,7 +83,7 @@ def refused(world: worlds.World, how: str) -> bool:
     """Whether ``read_log`` sees that these propensities do not predict what was shown."""
     try:
         world.log(worlds.misspecified(world, how))
-    except cr.LogError:
+    except LogError:
         return True
     return False
 

@@ -130,7 +130,8 @@ class World:
         f = self.frame
         doubtful = np.random.default_rng(6).random(len(f)) < f["theta"]
         looked = np.where(f["relevant"] == 1, f["clicked"], doubtful) * f["shown"]
-        chance = f["e"] * np.where(f["shown"] == 1, f["theta"], f["theta"][f["shown"] == 1].mean())
+        band = (f["e"].rank(method="first") * 200 // (len(f) + 1)).astype(int)  # rows of like popularity
+        chance = f["e"] * band.map(f["theta"][f["shown"] == 1].groupby(band[f["shown"] == 1]).mean())
         frame = f.assign(shown=looked.astype(np.int64), clicked=f["relevant"] * looked, logged=chance)
         roles = {k: v for k, v in ROLES.items() if k != "position"}
         return cr.read_log(frame, **roles, propensity="logged")
