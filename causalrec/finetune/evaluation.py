@@ -255,7 +255,13 @@ def evaluate(f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = ()
     """Judge scores (n,) on held-out rows."""
     mean = np.clip(r.psi1.mean(), 1e-4, 1 - 1e-4)
     constant = np.full(len(r), np.log(mean / (1 - mean)))
-    return Evaluation(risks(f, r), risks(constant, r), values(f, r), mar, len(r), int(r.units.max()) + 1, notes)
+    found = values(f, r)
+    if found["value"].ci_lower > 1:
+        notes += (
+            f"The ranker's choice would be clicked {found['value'].value:.2f} times per impression that is looked at: more than once, which cannot be. "
+            "P(examined) is too small somewhere: the curve is not of this log (position_curve(log) estimates it). Do not act on this value.",
+        )
+    return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes)
 
 
 def policy_share(f: F64, r: Labels) -> float:

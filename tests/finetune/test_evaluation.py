@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from causalrec.finetune.evaluation import auc, chosen, first_of_each, ndcg_by_user, values
+from causalrec.finetune.evaluation import auc, chosen, evaluate, first_of_each, ndcg_by_user, values
 from causalrec.finetune.labels import Labels
 from causalrec.nuisance import Clip
 
@@ -32,6 +32,16 @@ def test_the_value_is_right_at_true_propensities_whatever_the_outcome_model(rows
         z.append((v.value - np.average(p1, weights=chosen(f, r))) / v.std_error)
     assert abs(np.mean(z)) < 4 / np.sqrt(60)
     assert np.std(z) < 1.35
+
+
+def test_a_value_that_cannot_be_is_said() -> None:
+    """Clicks divided by an examination that is far too small are worth more than one click an impression."""
+    from dataclasses import replace
+
+    f, r, _ = drawn(990_000, 5, None)
+    assert not any("cannot be" in note for note in evaluate(f, r, None).notes)
+    wrong = evaluate(f, replace(r, y=r.y / 0.1, m1=r.m1 / 0.1), None)
+    assert "more than once, which cannot be" in wrong.summary()
 
 
 def test_the_choice_does_not_know_what_was_shown() -> None:
