@@ -26,7 +26,7 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Judged = tuple[dict[str, float], F64, npt.NDArray[np.int64]]
 WARM_UP = 0.06
-LARGEST_GRADIENT = 20.0
+LARGEST_GRADIENT = 1_000.0
 """Norm at which a gradient is cut: against explosions only. The customary 1 cuts the batches with large weights, which normalises by batch."""
 KEPT = 2
 IDENTITY, FINISHED = "run.json", "finished.json"
@@ -47,6 +47,8 @@ class Trained:
     seconds : float
     n_trained, n_weights : weights that learn, and all
     rows_per_second : float
+    kept : int
+        Which record of `history` is that of the weights that were kept.
     """
 
     network: Any = field(repr=False)
@@ -57,6 +59,7 @@ class Trained:
     n_trained: int
     n_weights: int
     rows_per_second: float
+    kept: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,14 +150,14 @@ def run(
         )  # fmt: skip
         if rank_allocator(network) is not None:
             trainer.add_callback(DealRanks(network))
-        done = _finished(output)
+        done = _finished(output) or _stopped(resume, training.patience)
         if done is not None:  # nothing is left to do: a run that stopped early must not go on because it is called again
             restore(network, output / str(done["best"]))
             learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
             network.eval()
             return Trained(
                 network, tokenizer, tuple(done["history"]), score(task.valid), done["seconds"], learning,
-                sum(p.numel() for p in network.parameters()), done["rows_per_second"],
+                sum(p.numel() for p in network.parameters()), done["rows_per_second"], _kept(done["history"], done["best"]),
             )  # fmt: skip
         began = len(task.train) * (0 if resume is None else json.loads((resume / "trainer_state.json").read_text())["epoch"])
         metrics = trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
@@ -162,15 +165,17 @@ def run(
         seen = len(task.train) * float(trainer.state.epoch or 0) - began
     network.eval()
     history, speed = _by_epoch(trainer.state.log_history), seen / max(seconds, 1e-9)
-    if trainer.is_world_process_zero() and trainer.state.best_model_checkpoint is not None:
-        kept = {"best": Path(trainer.state.best_model_checkpoint).name, "history": history, "seconds": seconds, "rows_per_second": speed}
+    best = Path(trainer.state.best_model_checkpoint or "").name
+    if trainer.is_world_process_zero() and best:
+        kept = {"best": best, "history": history, "seconds": seconds, "rows_per_second": speed}
         part = output / (FINISHED + ".part")
         part.write_text(json.dumps(kept))
         part.replace(output / FINISHED)
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Trained(
-        network, tokenizer, history, score(task.valid), seconds, learning, sum(p.numel() for p in network.parameters()), speed
-    )
+        network, tokenizer, history, score(task.valid), seconds, learning, sum(p.numel() for p in network.parameters()), speed,
+        _kept(history, best),
+    )  # fmt: skip
 
 
 def _finished(output: Path) -> dict[str, Any] | None:
@@ -180,6 +185,24 @@ def _finished(output: Path) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(file.read_text())
     return found if (output / str(found["best"])).is_dir() else None
+
+
+def _stopped(resume: Path | None, patience: int) -> dict[str, Any] | None:
+    """The same of a run that was killed after it had stopped early and before it said so: transformers would train on."""
+    if resume is None:
+        return None
+    state = json.loads((resume / "trainer_state.json").read_text())
+    stopping = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
+    best = Path(state["best_model_checkpoint"] or "").name
+    if stopping.get("early_stopping_patience_counter", 0) < patience or not best or not (resume.parent / best).is_dir():
+        return None
+    return {"best": best, "history": _by_epoch(state["log_history"]), "seconds": 0.0, "rows_per_second": 0.0}
+
+
+def _kept(history: Sequence[dict[str, float]], best: str) -> int:
+    """Which record is that of a checkpoint, the last if none is."""
+    step = int(best.removeprefix(PREFIX)) if best else -1
+    return next((i for i, r in enumerate(history) if int(r.get("step", -2)) == step), len(history) - 1)
 
 
 def steps_of(n: int, training: Training, epochs: int) -> int:

@@ -142,7 +142,7 @@ class GuardRails(Displayable):
     Attributes
     ----------
     n, n_shown : rows, and those that were shown
-    ess : Kish's effective sample size of the weights of the rows shown, (Σ w)² / Σ w²
+    ess : Kish's effective sample size of the weights, examination included, of the rows shown, (Σ w)² / Σ w²
     largest_weight : share of Σ w that the largest has
     mean_weight : mean(T w); 1 in expectation at true propensities without clipping
     share_clipped : of the rows shown, those whose propensity is below the clip
@@ -194,7 +194,7 @@ def guard_rails(labels: Labels) -> GuardRails:
     w = labels.learnt[shown]
     return GuardRails(
         len(labels), int(shown.sum()), float(w.sum() ** 2 / (w**2).sum()), float(w.max() / w.sum()),
-        float((labels.t * labels.learnt).mean()), float((labels.e[shown] < labels.clip.bound).mean()), expected_calibration_error(labels.e, labels.t),
+        float((labels.t * labels.w1).mean()), float((labels.e[shown] < labels.clip.bound).mean()), expected_calibration_error(labels.e, labels.t),
     )  # fmt: skip
 
 
@@ -206,6 +206,7 @@ def labels_of(
     recipe: NuisanceRecipe | None,
     examination: Curve | None,
     clip: Clip | None,
+    policy_aware: bool = True,
     rng: np.random.Generator,
 ) -> tuple[Labels, Labels]:
     """Labels of the training rows, nuisances out of fold; and of the held-out users' rows, nuisances of the training users.
@@ -227,7 +228,7 @@ def labels_of(
     clip = clip or Clip(min(Clip().bound, min(t.mean(), 1 - t.mean()) / 10))
     first = Labels(
         t, outcomes[0], nuisances.propensity, nuisances.outcome_0, _held(nuisances.outcome_1, problem.binary), train.units,
-        train.items, clip, nuisances.logged, None if thetas[0] is None else _examined(thetas[0], problem, nuisances),
+        train.items, clip, nuisances.logged, None if thetas[0] is None or not policy_aware else _examined(thetas[0], problem, nuisances),
     )  # fmt: skip
     design = nuisances.design_recipe
     if design is None:
@@ -275,8 +276,9 @@ def _outcome(log: ImpressionLog, theta: F64 | None) -> F64:
 def _examined(theta: F64, problem: Problem, nuisances: Nuisances) -> F64:
     """(n,) θ / E[θ | shown, X], the mean cross-fitted.
 
-    A click over θ has variance r/θ − r²: weighing by θ takes off what positions that are seldom looked at add, and dividing by its mean
-    leaves the population as it was (the policy-aware weights of Oosterhuis & de Rijke 2020, eq. 9).
+    A click over θ has variance r/θ − r²: weighing by θ takes off what positions that are seldom looked at add, and dividing by its mean leaves
+    the population as it was, if position and relevance have no cause in common beyond X (after the policy-aware estimator of Oosterhuis &
+    de Rijke 2020, who take the mean over a logging policy that is known).
     """
     shown = problem.t == 1
     if np.ptp(theta[shown]) < 1e-9:

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     Tensor = torch.Tensor
 
 
+LEAST_CHANCE = 1e-4
+"""Bound of what an outcome model says, where it is divided by."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of a batch, (b,) each, on one device.
@@ -92,7 +96,7 @@ class Objective:
 
     def foreseen(self, r: Rows) -> Tensor:
         """(b,) what the outcome models say of the label, in (0, 1)."""
-        return r.m1.clamp(0.01, 0.99)
+        return r.m1.clamp(LEAST_CHANCE, 1 - LEAST_CHANCE)
 
     def loss(self, f: Tensor, r: Rows, imputed: Tensor | None, memory: Memory) -> Tensor:
         """(b,) loss of each row, nats."""
@@ -315,14 +319,14 @@ class UpliftWeighted(Objective):
 
     def foreseen(self, r: Rows) -> Tensor:
         """(1 + m₁ − m₀) / 2."""
-        return ((1 + r.m1 - r.m0) / 2).clamp(0.01, 0.99)
+        return ((1 + r.m1 - r.m0) / 2).clamp(LEAST_CHANCE, 1 - LEAST_CHANCE)
 
 
 def dispersion(objective: Objective, r: Rows) -> float:
     """φ = mean(v² (y − p)²) / mean(v p (1 − p)) of weights v and labels y, p what outcome models say of the label; 1 for a policy.
 
     How many times noisier the gradient of a weighted loss is than that of a likelihood with as much curvature. A prior on the weights
-    of a network counts φ times, so that one of the same width shrinks rightly under every objective (quasi-likelihood: McCullagh 1983).
+    of a network counts φ times (those of imputation heads and of a pairwise loss too, for which it is a stand-in), so that one of the same width shrinks rightly under every objective (quasi-likelihood: McCullagh 1983).
     """
     import torch
 

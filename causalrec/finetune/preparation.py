@@ -65,7 +65,7 @@ class Job:
         train, valid = log.split(self.training.validation, rng)
         how = self.weighing
         labels, held = labels_of(
-            train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, rng=rng
+            train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, policy_aware=how.policy_aware, rng=rng
         )
         if known is None:
             known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
@@ -148,17 +148,17 @@ class Prepared:
         how, digest = self.job.weighing, hashlib.sha256()
         nodes = None if how.plan is None else (how.plan.propensity_nodes, how.plan.outcome_nodes)
         made = sorted((b.name, b.made_by) for b in self.train.blocks.values())
-        digest.update(repr((how.clip, how.nuisances, nodes, made, sorted(self.known))).encode())
+        digest.update(repr((how.clip, how.policy_aware, how.nuisances, nodes, made, sorted(self.known))).encode())
         for part, feed in ((self.labels, self.train_feed), (self.held, self.valid_feed)):
             arrays = [part.t, part.y, part.units, feed.item, feed.starts, feed.members, feed.item_effect]
-            arrays += [a for a in (feed.history, part.e if part.logged else None) if a is not None]
+            arrays += [a for a in (feed.history, part.e if part.logged else None, part.examined) if a is not None]
             for a in arrays:
                 digest.update(np.ascontiguousarray(a).tobytes())
             digest.update("\x1f".join(feed.texts).encode("utf-8", "replace"))
         random = _random_part(self, self.job.random_data.validation)
         if random is not None:
             digest.update("\x1f".join(random[0].texts).encode("utf-8", "replace"))
-            digest.update(random[0].item.tobytes() + random[1].tobytes())
+            digest.update(random[0].item.tobytes() + random[1].tobytes() + np.asarray(random[2]).tobytes())
         for name, value in sorted((start or {}).items()):
             digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
         return digest.hexdigest()[:16]

@@ -35,9 +35,12 @@ class Latest:
     def order(self, loss: F64, units: npt.NDArray[np.int64]) -> float:
         """Less than ever before if this state, of held-out losses (m,), is good; 1 if it is not."""
         mine: F64 = np.bincount(units, loss).astype(np.float64)
+        if not np.isfinite(mine).all():
+            return 1.0
         if self.lowest is not None:
             difference = mine - self.lowest
-            if difference.mean() > BAR * difference.std(ddof=1) / len(difference) ** 0.5:
+            doubt = BAR * difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else 0.0
+            if difference.mean() > doubt:
                 return 1.0
         if self.lowest is None or mine.sum() < self.lowest.sum():
             self.lowest = mine

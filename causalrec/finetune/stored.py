@@ -39,7 +39,7 @@ KNOWN: dict[str, type] = {
 }  # fmt: skip
 """What a manifest may name; anything else in it is refused."""
 OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "seed", "rounds", "notes")
-OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second")
+OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second", "kept")
 OF_FEED = ("item", "starts", "members", "history", "item_effect")
 OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items", "examined")
 

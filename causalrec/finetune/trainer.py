@@ -174,7 +174,7 @@ class DebiasedTrainer(Trainer):
             kept = last_checkpoint(Path(str(self.args.output_dir)))
             raise TrainingError(
                 f"the loss is {float(loss):g} at step {self.state.global_step + 1}, epoch {self.state.epoch or 0:.2f}: it, or its gradient, is not finite. "
-                f"{_told(inputs['rows'])} Take a smaller learning_rate or more clipping. Kept: {'the weights before training' if kept is None else kept.name}."
+                f"{_told(inputs['rows'])} Take a smaller head_rate (learning_rate, for an encoder that learns) or more clipping. Kept: {'the weights before training' if kept is None else kept.name}."
             )
         return loss
 
@@ -222,7 +222,7 @@ class DebiasedTrainer(Trainer):
 
 def _told(rows: dict[str, torch.Tensor]) -> str:
     """What stands out of a batch's rows, as columns by name."""
-    odd = [name for name, v in rows.items() if v.is_floating_point() and name not in ("m0", "m1") and not bool(torch.isfinite(v).all())]
+    odd = [name for name, v in rows.items() if v.is_floating_point() and name != "m0" and not bool(torch.isfinite(v).all())]
     largest = int((rows["t"] * rows["w1"]).argmax())
     return (
         f"Its batch has {len(rows['t'])} rows of {len(rows['unit'].unique())} users, the largest weight {float(rows['w1'][largest]):g}, the largest outcome "

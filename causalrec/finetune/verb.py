@@ -50,7 +50,7 @@ def finetune(
         Which weights of the encoder learn; default ``Frozen()``, the head alone.
     head : Head
     epochs : int
-        At most; training stops earlier where the held-out risk does not fall.
+        At most; training stops earlier where the held-out risk rises beyond doubt (``Training.patience``).
     training : Training
     weighing : Weighing
     random_data : RandomData

@@ -23,6 +23,9 @@ class Weighing:
     nuisances : NuisanceRecipe or None
     examination : Examination or None
         P(examined | position), as ``position_curve`` estimates it: clicks are divided by it, so that a label is relevance.
+    policy_aware : bool
+        Weigh shown rows by P(examined) over its mean given the covariates as well, where a curve is given: less variance, if the position
+        does not depend on relevance beyond what the log declares. False needs no such assumption.
     clip : Clip or None
         Of the evaluation, and of objectives without one of their own.
     """
@@ -31,6 +34,7 @@ class Weighing:
     nuisances: NuisanceRecipe | None = None
     examination: Curve | None = None
     clip: Clip | None = None
+    policy_aware: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -135,7 +135,7 @@ def training(ranker: Ranker) -> list[Part]:
         training_plots.plot_epochs(ranker),
         "ranker-epochs",
         title="Loss and held-out risks by epoch",
-        description=f"The weights of epoch {kept['epoch']:g} were kept: none has a smaller held-out risk ({kept['risk']:.4f} nats).",
+        description=f"The weights of epoch {kept['epoch']:g} were kept: the latest whose held-out risk ({kept['risk']:.4f} nats) is not shown to be above the lowest.",
         data=table,
     )
     return [parts.facts(_size(ranker)), drawn]

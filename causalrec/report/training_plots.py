@@ -149,8 +149,8 @@ def plot_policy_share(ranker: Ranker, ax: Axes | None = None) -> Axes:
 
 
 def kept_epoch(ranker: Ranker) -> dict[str, float]:
-    """The record of the epoch whose weights were kept: the first with the least held-out risk."""
-    return min(ranker.history, key=lambda r: r["risk"])
+    """The record of the epoch whose weights were kept."""
+    return ranker.history[ranker.trained.kept]
 
 
 def _need_history(ranker: Ranker) -> None:

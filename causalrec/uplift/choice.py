@@ -35,7 +35,7 @@ class ModelChoice(Displayable):
     records : tuple of dict
         One a model, the constant first: model, dr_loss, gain (the constant's loss less the model's, positive = better),
         ci_lower, ci_upper (95 %, clustered), slope (of held-out scores on predictions, 1 = calibrated; NaN where all are
-        predicted alike), slope_t, joint_lower (of the slope, one-sided 95 %, over all models at once), r_score, r_lower, r_upper,
+        predicted alike), slope_t (slope / (√2 std_error)), joint_lower (of the slope, one-sided 95 %, over all models at once), r_score, r_lower, r_upper,
         share_in_stack.
     best : str
         The model with the least loss, if that is below the constant's and some model's `joint_lower` is above 0: such a model,
@@ -75,10 +75,12 @@ class ModelChoice(Displayable):
         found = {r["model"]: r for r in self.records}
         if len(found) == 1:
             said = "There is nothing by which effects could be told apart: declare modifiers= in read_log, or embed the log's text."
-        elif self.best == CONSTANT:
+        elif not any(r["joint_lower"] > 0 for r in self.records):
             said = "No model's predictions are shown to go with the effects of held-out users; one effect for everyone stands."
             if self.ranking != CONSTANT:
                 said += f" If a ranking is needed all the same, ranking_fit ranks by {self.ranking}, which may be chance."
+        elif self.best == CONSTANT:
+            said = f"Effects differ, but every model exaggerates so much that one effect for everyone has the least loss; ranking_fit ranks by {self.ranking}."
         else:
             surest = max((r for r in self.records if r["joint_lower"] > 0), key=lambda r: r["joint_lower"])
             said = (
@@ -187,8 +189,9 @@ def choose_model(
     for k, record in enumerate(records):
         record["share_in_stack"] = float(shares[k]) if stack and k < len(shares) else float("nan")
     differ = any(r["joint_lower"] > 0 for r in records)
-    best = str(min(records, key=lambda r: r["dr_loss"])["model"]) if differ else CONSTANT
-    ranking = _by_which_to_rank([r for r in records if r["model"] != STACK or shares[0] < 1])  # a stack may be all constant
+    told = [r for r in records if r["model"] != STACK or shares[0] < 1]  # a stack may be all constant
+    best = str(min(told, key=lambda r: r["dr_loss"])["model"]) if differ else CONSTANT
+    ranking = _by_which_to_rank(told)
     fits = {name: _fit_with(fit, named, name, shares) for name in {best, ranking}}
     return ModelChoice(
         tuple(records), best, fits[best], ranking, fits[ranking], cate, apart, fit.correction.order
@@ -196,19 +199,19 @@ def choose_model(
 
 
 def default_models() -> dict[str, Any]:
-    """Six final stages: linear and forest, of the doubly robust and of the residual kind, and two metalearners."""
+    """Six final stages, the simplest first: linear ones of the doubly robust and of the residual kind, two metalearners, two forests."""
     from econml.dml import CausalForestDML, LinearDML
     from econml.dr import ForestDRLearner, LinearDRLearner
 
     return {
         "linear DR": LinearDRLearner(),
-        "forest DR": ForestDRLearner(n_estimators=100, min_samples_leaf=50, max_samples=0.3, n_jobs=1),
         "linear DML": LinearDML(discrete_treatment=True),
+        "T-learner": TLearner(),
+        "X-learner": XLearner(),
+        "forest DR": ForestDRLearner(n_estimators=100, min_samples_leaf=50, max_samples=0.3, n_jobs=1),
         "causal forest": CausalForestDML(
             n_estimators=100, min_samples_leaf=50, max_samples=0.3, discrete_treatment=True, n_jobs=1
         ),
-        "T-learner": TLearner(),
-        "X-learner": XLearner(),
     }
 
 

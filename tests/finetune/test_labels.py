@@ -17,15 +17,15 @@ from causalrec.finetune.towers import Scorer
 THETA = {1: 1.0, 2: 0.6, 3: 0.35, 4: 0.2}
 
 
-@pytest.fixture(scope="module")
-def placed() -> tuple[Labels, np.ndarray]:
-    """Labels of a log whose slots lean on x, and their true relevance."""
+def world(hidden: float = 0.0) -> cr.ImpressionLog:
+    """A log whose slots lean on x, and on a trait that no column has, which moves relevance r as well."""
     rng = np.random.default_rng(0)
     n = 30_000
     x = rng.standard_normal(n)
-    e, r = expit(0.5 * x), expit(x - 0.3)
+    u = hidden * rng.standard_normal(n)
+    e, r = expit(0.5 * x), expit(x - 0.3 + u)
     shown = rng.random(n) < e
-    slot = np.clip(np.round(2.5 - 0.6 * x + rng.standard_normal(n)), 1, 4)
+    slot = np.clip(np.round(2.5 - 0.6 * x - u + rng.standard_normal(n)), 1, 4)
     seen = rng.random(n) < np.where(shown, [THETA[int(s)] for s in slot], 0.02)
     frame = pd.DataFrame(
         {
@@ -33,13 +33,35 @@ def placed() -> tuple[Labels, np.ndarray]:
             "slot": np.where(shown, slot, np.nan), "e": e, "r": r,
         }
     )  # fmt: skip
-    log = cr.read_log(frame, treatment="shown", outcome="clicked", unit="user", confounders=["x"], position="slot", propensity="e")
+    return cr.read_log(frame, treatment="shown", outcome="clicked", unit="user", confounders=["x"], position="slot", propensity="e")
+
+
+def labels(log: cr.ImpressionLog, policy_aware: bool = True) -> tuple[Labels, Labels, np.ndarray]:
     train, valid = log.split(0.2, np.random.default_rng(1))
     first, second = labels_of(
-        train, valid, plan=None, recipe=None, examination=cr.Examination.of(THETA), clip=None, rng=np.random.default_rng(2)
-    )
+        train, valid, plan=None, recipe=None, examination=cr.Examination.of(THETA), clip=None, policy_aware=policy_aware,
+        rng=np.random.default_rng(2),
+    )  # fmt: skip
+    return first, second, train.frame["r"].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def placed() -> tuple[Labels, np.ndarray]:
+    first, second, r = labels(world())
     assert second.examined is None  # values are judged without it
-    return first, train.frame["r"].to_numpy()
+    return first, r
+
+
+def test_where_position_follows_relevance_the_factor_is_biased_and_can_be_left_out() -> None:
+    """What stands high is relevant for a reason that no column holds: clicks over P(examined) bear it, the factor does not."""
+    log = world(hidden=1.0)
+    z = []
+    for policy_aware in (False, True):
+        first, _, r = labels(log, policy_aware)
+        error = first.t * first.learnt * first.y - r
+        z.append(error.mean() / (error.std() / len(r) ** 0.5))
+    assert abs(z[0]) < 4
+    assert z[1] > 5
 
 
 def test_rows_that_were_likely_looked_at_count_more_and_the_population_stays(placed: tuple[Labels, np.ndarray]) -> None:
@@ -80,6 +102,13 @@ def test_dispersion_is_one_for_clicks_and_grows_with_weights() -> None:
     assert dispersion(cr.BanditNet(), weighted) == 1
 
 
+def test_dispersion_is_one_for_rare_clicks_too() -> None:
+    rng = np.random.default_rng(0)
+    p = np.full(2_000_000, 0.002)
+    y, one = rng.random(len(p)) < p, np.ones(len(p))
+    assert dispersion(cr.Naive(), rows_of(one, y, one, p)) == pytest.approx(1, abs=0.05)
+
+
 def test_the_match_has_the_prior_variance_and_its_factors_no_scale() -> None:
     torch.manual_seed(0)
     d, v = 24, 0.2
@@ -97,4 +126,4 @@ def test_the_match_has_the_prior_variance_and_its_factors_no_scale() -> None:
     assert float(scorer.penalty().detach()) == pytest.approx(before, rel=1e-5)
     h, x = (torch.nn.functional.normalize(torch.randn(20_000, d), dim=1) * d**0.5 for _ in range(2))
     scorer.eval()
-    assert float(scorer(x, h, torch.full((20_000,), -1)).var()) == pytest.approx(v, rel=0.15)
+    assert float(scorer(x, h, torch.full((20_000,), -1)).detach().var()) == pytest.approx(v, rel=0.15)

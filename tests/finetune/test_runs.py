@@ -169,9 +169,13 @@ def test_a_run_that_stopped_early_is_not_trained_further(small_log: cr.Impressio
     first = small(small_log, tmp_path / "out", epochs=12, training=training)
     assert len(first.history) < 12
     monkeypatch.setattr(trainer.DebiasedTrainer, "training_step", None)  # a step would fail
-    again = small(small_log, tmp_path / "out", epochs=12, training=training)
-    np.testing.assert_array_equal(again.trained.valid_scores, first.trained.valid_scores)
-    assert again.history == first.history
+    for killed_before_it_said_so in (False, True):
+        if killed_before_it_said_so:
+            next((tmp_path / "out").rglob("finished.json")).unlink()
+        again = small(small_log, tmp_path / "out", epochs=12, training=training)
+        np.testing.assert_array_equal(again.trained.valid_scores, first.trained.valid_scores)
+        assert again.history == first.history
+        assert again.trained.kept == first.trained.kept < len(first.history) - 1
 
 
 def test_a_run_knows_its_histories_its_clip_and_its_validation(small_log: cr.ImpressionLog, tmp_path: Path) -> None:

@@ -42,6 +42,17 @@ def test_users_are_what_varies_not_rows() -> None:
     assert (by_row, by_user) == (1, -2)
 
 
+def test_what_is_not_finite_is_never_kept_and_one_user_has_no_doubt() -> None:
+    rule, spoilt = Latest(), losses(0, 0.0)
+    spoilt[7] = np.nan
+    assert rule.order(spoilt, UNITS) == 1
+    assert rule.lowest is None
+    assert rule.order(losses(0, 0.0), UNITS) == -1
+    assert rule.order(spoilt, UNITS) == 1
+    alone, one = Latest(), np.zeros(4, dtype=int)
+    assert [alone.order(np.full(4, v), one) for v in (1.0, 1.5, 0.5)] == [-1, 1, -2]
+
+
 def test_the_rule_goes_on_from_a_checkpoint(tmp_path: Path) -> None:
     one, other = Latest(), Latest()
     one.order(losses(0, 0.0), UNITS)

@@ -196,6 +196,20 @@ def test_a_stack_is_fitted_again_to_all_users(varied: cr.Fit) -> None:
     assert choice.ranking == next(name for name in t if t[name] >= max(t.values()) - 1)
 
 
+class Exaggerated(TLearner):
+    """Five times what a T-learner says."""
+
+    def _effect(self, x: Any) -> Any:
+        return 5 * super()._effect(x)
+
+
+def test_models_that_exaggerate_are_told_from_effects_that_do_not_differ(varied: cr.Fit) -> None:
+    choice = choose_model(varied, {"loud": Exaggerated()}, stack=False)
+    assert choice.records[1]["joint_lower"] > 0
+    assert (choice.best, choice.ranking) == ("constant", "loud")
+    assert "Effects differ, but every model exaggerates" in choice.summary()
+
+
 def test_a_ranking_is_had_where_effects_are_not_shown_to_differ() -> None:
     choice = choose_model(fit_of(0.0, 0.0, 1000, 3), FLEXIBLE)
     assert choice.best == "constant"
