@@ -8,7 +8,8 @@ which rows were looked at: what no log says, and so a bound on what can be recov
 gap that an arm recovers has a 95 % interval over held-out users (bootstrap of users).
 misspecified: 5 cells × 4 ways of being wrong (``MISSPECIFIED``; "power" squares θ as well). NDCG@10 less that of naive,
 one-sided p by user, Holm. Two arms: SNIPS as it is, and ``Auto`` over SNIPS and DR (its naive arm divides by θ as well).
-``read_log`` refuses most of these propensities ("refused"); they are put in behind its back.
+``read_log`` refuses most of these propensities ("refused"); they are put in behind its back. ``finetune`` refuses a θ that
+is below the clicks ("refusal"), and such a cell has no difference.
 Off-policy value: of each debiased ranker, on the users whom ``finetune`` held out, against the mean true relevance of the
 rows chosen; its standard error is also of the draw of users, which this truth is conditional on, so that coverage is high.
 
@@ -37,7 +38,7 @@ import numpy as np
 from scipy.stats import norm
 
 import causalrec as cr
-from causalrec.errors import LogError
+from causalrec.errors import EstimationError, LogError
 from causalrec.finetune.evaluation import chosen
 
 HERE = Path(__file__).parent
@@ -98,10 +99,18 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
     log, objective, curve = spec(world, arm)
     embedder = cr.TextEmbedder(progress=False)
     folder = Path(tempfile.mkdtemp())
-    ranker = cr.finetune(
-        cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[adapter], head=HEAD, epochs=EPOCHS, training=TRAINING,
-        weighing=cr.Weighing(nuisances=RECIPE, examination=curve), encoder=embedder, output=folder / "run", random_state=seed,
-    )  # fmt: skip
+    try:
+        ranker = cr.finetune(
+            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[adapter], head=HEAD, epochs=EPOCHS, training=TRAINING,
+            weighing=cr.Weighing(nuisances=RECIPE, examination=curve), encoder=embedder, output=folder / "run", random_state=seed,
+        )  # fmt: skip
+    except EstimationError as refusal:
+        if ", " not in arm:
+            raise
+        CACHE.mkdir(parents=True, exist_ok=True)
+        np.savez(name, ndcg=np.empty(0), facts=np.array(json.dumps({"refusal": str(refusal)})))
+        print(f"{cell} {seed} {arm}: refused, {refusal}", flush=True)
+        return world
     ndcg = world.ndcg_of_users(ranker.score_log(cr.read_log(world.test_frame(), **worlds.ROLES)))
     facts = value_of(ranker) if curve is not None else {}
     facts |= {"chosen": ranker.objective.name, "epochs": len(ranker.history), "seconds": time.perf_counter() - began}
@@ -175,6 +184,9 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
                     mine, naive = read(cell, seed, f"{objective}, {how}", "frozen"), read(cell, seed, "naive", "frozen")
                     if mine is None or naive is None:
                         continue
+                    if "refusal" in mine[1]:
+                        rows.append({"cell": cell, "how": how, "objective": objective, "seed": seed, "refusal": mine[1]["refusal"]})
+                        continue
                     d = mine[0] - naive[0]
                     z = d.mean() / (d.std() / np.sqrt(len(d)))
                     rows.append({
@@ -182,7 +194,7 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
                         "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d))), "p_below": float(norm.cdf(z)),
                     })  # fmt: skip
     for objective in ("SNIPS", "Auto"):
-        group = sorted((r for r in rows if r["objective"] == objective), key=lambda r: r["p_below"])
+        group = sorted((r for r in rows if r["objective"] == objective and "p_below" in r), key=lambda r: r["p_below"])
         worst = 0.0
         for k, r in enumerate(group):
             worst = max(worst, min(1.0, (len(group) - k) * r["p_below"]))

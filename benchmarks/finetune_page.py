@@ -53,15 +53,16 @@ def _wrong(rows: list[dict[str, Any]]) -> list[str]:
     out = [
         "**Misspecified propensities** (`--part misspecified`): NDCG@10 less that of naive on the same log; one-sided p of being below, Holm over an objective's cells.",
         "",
-        "| objective | cells | mean difference | significantly below naive | least difference | refused by `read_log` | |",
-        "|---|---|---|---|---|---|---|",
+        "| objective | cells | refused by `finetune` | of the others: refused by `read_log` too | mean difference | significantly below naive | least difference | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for objective in dict.fromkeys(r["objective"] for r in rows):
-        some = [r for r in rows if r["objective"] == objective]
+        every = [r for r in rows if r["objective"] == objective]
+        some = [r for r in every if "difference" in r]
         below, d = sum(r["p_holm"] < 0.05 for r in some), np.array([r["difference"] for r in some])
         out.append(
-            f"| {objective} | {len(some)} | {d.mean():+.4f} | {below} | {d.min():+.4f} ± {min(some, key=lambda r: r['difference'])['se']:.4f} | "
-            f"{sum(r['refused'] for r in some)} | {worded(below == 0 and d.mean() >= 0)} |"
+            f"| {objective} | {len(every)} | {len(every) - len(some)} | {sum(r['refused'] for r in some)} | {d.mean():+.4f} | {below} | "
+            f"{d.min():+.4f} ± {min(some, key=lambda r: r['difference'])['se']:.4f} | {worded(below == 0 and d.mean() >= 0)} |"
         )
     return [*out, ""]
 

@@ -33,6 +33,8 @@ LEAST_ROWS = 50
 CANDIDATES = RidgeLogistic(variances=(3.0, 0.3, 0.03, 0.003))
 """Fewer penalties than an effect's nuisances choose among: a label needs less than a score whose bias is in question."""
 RARE_EXAMINATION = 0.01
+BEYOND_DOUBT = 1.25
+"""Times P(examined) by which clicks must exceed it before the curve is refused: an estimated curve has errors of its own."""
 
 
 class Curve(Protocol):
@@ -256,8 +258,27 @@ def _theta(log: ImpressionLog, examination: Curve | None) -> F64 | None:
         raise ArgumentError("examination was given, but the log declares no position; name it in read_log(position=...).")
     theta = np.ones(len(log))
     shown = log.treatment == 1
-    theta[shown] = np.maximum(examination.theta_at(log.frame[log.roles.position[0]].to_numpy()[shown]), RARE_EXAMINATION)
+    position = log.frame[log.roles.position[0]].to_numpy()[shown]
+    theta[shown] = np.maximum(examination.theta_at(position), RARE_EXAMINATION)
+    _check_curve(position, theta[shown], log.outcome[shown])
     return theta
+
+
+def _check_curve(position: npt.NDArray[Any], theta: F64, clicks: F64) -> None:
+    """Refuse a curve by which a position was looked at less often than it was clicked; of positions shown often enough to tell."""
+    if not np.isin(clicks, (0.0, 1.0)).all():
+        return
+    positions, code = np.unique(position, return_inverse=True)
+    n, rate = np.bincount(code), np.bincount(code, clicks) / np.bincount(code)
+    told = np.bincount(code, theta) / n
+    sure = rate - 4 * np.sqrt(rate * (1 - np.minimum(rate, 1)) / n)
+    odd = np.flatnonzero((n >= LEAST_ROWS) & (sure > BEYOND_DOUBT * told))
+    if len(odd):
+        worst = odd[np.argmax(sure[odd] / told[odd])]
+        raise EstimationError(
+            f"P(examined) is {told[worst]:.3g} at position {positions[worst]:g}, but {100 * rate[worst]:.1f} % of its {n[worst]:,} impressions were clicked: at least so many were "
+            f"looked at. The curve is not of this log ({len(odd)} of {len(n)} positions); estimate one with position_curve(log)."
+        )
 
 
 def _outcome(log: ImpressionLog, theta: F64 | None) -> F64:

@@ -9,6 +9,7 @@ import torch
 from scipy.special import expit
 
 import causalrec as cr
+from causalrec.errors import EstimationError
 from causalrec.finetune.labels import Labels, labels_of
 from causalrec.finetune.objectives import Rows, dispersion
 from causalrec.finetune.options import Head
@@ -74,6 +75,13 @@ def test_rows_that_were_likely_looked_at_count_more_and_the_population_stays(pla
         assert abs(error.mean()) < 4 * error.std() / kept.sum() ** 0.5
     plain, wise = ((labels.t * w * (labels.y - r)).var() for w in (labels.w1, labels.learnt))
     assert wise < 0.8 * plain
+
+
+def test_a_curve_by_which_fewer_looked_than_clicked_is_refused() -> None:
+    log = world()
+    squared = cr.Examination.of({k: v**2 / 2 for k, v in THETA.items() if k > 1} | {1: 1.0})
+    with pytest.raises(EstimationError, match=r"P\(examined\) is 0.0612 at position 3, but .* % of its .* impressions were clicked: at least so many"):
+        labels_of(log, log, plan=None, recipe=None, examination=squared, clip=None, rng=np.random.default_rng(0))
 
 
 def test_rows_taken_and_joined_keep_it(placed: tuple[Labels, np.ndarray]) -> None:
