@@ -258,8 +258,8 @@ def evaluate(f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = ()
     found = values(f, r)
     if found["value"].ci_lower > 1:
         notes += (
-            f"The ranker's choice would be clicked {found['value'].value:.2f} times per impression that is looked at: more than once, which cannot be. "
-            "P(examined) is too small somewhere: the curve is not of this log (position_curve(log) estimates it). Do not act on this value.",
+            f"The ranker's choice would be clicked {found['value'].value:.2f} times per impression: more than once, which cannot be. The propensities, or "
+            "P(examined) where a curve was given, are not those of this log. Do not act on this value.",
         )
     return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes)
 

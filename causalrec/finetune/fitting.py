@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from causalrec.errors import MissingExtraError, OutputError, TrainingError
+from causalrec.errors import MissingExtraError
+from causalrec.finetune import run_folder
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.feed import Feed
 from causalrec.finetune.labels import Labels
@@ -22,16 +22,17 @@ from causalrec.finetune.options import Head, Training
 from causalrec.finetune.stopping import Latest
 from causalrec.represent.text import TextEmbedder
 
+if TYPE_CHECKING:
+    from causalrec.finetune.trainer import DebiasedTrainer
+
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Judged = tuple[dict[str, float], F64, npt.NDArray[np.int64]]
+"""Metrics of the held-out users; the losses (m,) and user codes (m,) that stop the training."""
 WARM_UP = 0.06
 LARGEST_GRADIENT = 1_000.0
 """Norm at which a gradient is cut: against explosions only. The customary 1 cuts the batches with large weights, which normalises by batch."""
 KEPT = 2
-IDENTITY, FINISHED = "run.json", "finished.json"
-PREFIX, MARK = "checkpoint-", "complete.json"
-"""A checkpoint's folder begins with the one; it is whole where it holds the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class Trained:
     n_trained: int
     n_weights: int
     rows_per_second: float
-    kept: int = -1
+    kept: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,19 +108,14 @@ def run(
     """
     need_trainer()
 
+    import torch
+
     from causalrec.finetune import towers
-    from causalrec.finetune.trainer import (
-        DealRanks,
-        DebiasedTrainer,
-        last_checkpoint,
-        mean_pair_mass,
-        rank_allocator,
-        restore,
-    )
+    from causalrec.finetune.trainer import DealRanks, DebiasedTrainer, mean_pair_mass, rank_allocator, restore
     from causalrec.represent.encoder import _device
 
     device = _device(training.device)
-    resume = _claim(output, identity, last_checkpoint)
+    resume = run_folder.claim(output, identity)
     steps = steps_of(len(task.train), training, epochs)
     with own_randomness(seed):
         network, tokenizer = towers.build(
@@ -141,7 +137,7 @@ def run(
 
         w = task.labels.t * columns["w1"]
         totals = float(task.labels.t.mean()), float(w.mean()), len(task.train)
-        rows = _rows(columns, totals)
+        rows = Rows.of({n: torch.from_numpy(v) for n, v in columns.items() if n != "unit"}, totals)
         mass = mean_pair_mass(*_weight_and_label(objective, rows), task.labels.units) if training.loss == "pairwise" else 1.0
         trainer = DebiasedTrainer(
             network, _arguments(output, training, epochs, seed, steps, device, adapter), collator, objective, task.labels.units,
@@ -150,59 +146,28 @@ def run(
         )  # fmt: skip
         if rank_allocator(network) is not None:
             trainer.add_callback(DealRanks(network))
-        done = _finished(output) or _stopped(resume, training.patience)
-        if done is not None:  # nothing is left to do: a run that stopped early must not go on because it is called again
-            restore(network, output / str(done["best"]))
-            learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
-            network.eval()
-            return Trained(
-                network, tokenizer, tuple(done["history"]), score(task.valid), done["seconds"], learning,
-                sum(p.numel() for p in network.parameters()), done["rows_per_second"], _kept(done["history"], done["best"]),
-            )  # fmt: skip
-        began = len(task.train) * (0 if resume is None else json.loads((resume / "trainer_state.json").read_text())["epoch"])
-        metrics = trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
-        seconds = float(metrics["train_runtime"])
-        seen = len(task.train) * float(trainer.state.epoch or 0) - began
+        over = run_folder.finished(output, resume, training.patience)
+        if over is None:
+            over = _trained(trainer, resume, len(task.train))
+            if trainer.is_world_process_zero():
+                over.write(output)
+        else:
+            restore(network, output / over.best)
     network.eval()
-    history, speed = _by_epoch(trainer.state.log_history), seen / max(seconds, 1e-9)
-    best = Path(trainer.state.best_model_checkpoint or "").name
-    if trainer.is_world_process_zero() and best:
-        kept = {"best": best, "history": history, "seconds": seconds, "rows_per_second": speed}
-        part = output / (FINISHED + ".part")
-        part.write_text(json.dumps(kept))
-        part.replace(output / FINISHED)
     learning = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Trained(
-        network, tokenizer, history, score(task.valid), seconds, learning, sum(p.numel() for p in network.parameters()), speed,
-        _kept(history, best),
+        network, tokenizer, over.history, score(task.valid), over.seconds, learning, sum(p.numel() for p in network.parameters()),
+        over.rows_per_second, over.kept,
     )  # fmt: skip
 
 
-def _finished(output: Path) -> dict[str, Any] | None:
-    """What a run that came to its end left behind, or None."""
-    file = output / FINISHED
-    if not file.is_file():
-        return None
-    found: dict[str, Any] = json.loads(file.read_text())
-    return found if (output / str(found["best"])).is_dir() else None
-
-
-def _stopped(resume: Path | None, patience: int) -> dict[str, Any] | None:
-    """The same of a run that was killed after it had stopped early and before it said so: transformers would train on."""
-    if resume is None:
-        return None
-    state = json.loads((resume / "trainer_state.json").read_text())
-    stopping = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
-    best = Path(state["best_model_checkpoint"] or "").name
-    if stopping.get("early_stopping_patience_counter", 0) < patience or not best or not (resume.parent / best).is_dir():
-        return None
-    return {"best": best, "history": _by_epoch(state["log_history"]), "seconds": 0.0, "rows_per_second": 0.0}
-
-
-def _kept(history: Sequence[dict[str, float]], best: str) -> int:
-    """Which record is that of a checkpoint, the last if none is."""
-    step = int(best.removeprefix(PREFIX)) if best else -1
-    return next((i for i, r in enumerate(history) if int(r.get("step", -2)) == step), len(history) - 1)
+def _trained(trainer: DebiasedTrainer, resume: Path | None, n: int) -> run_folder.Finished:
+    """Train to the end; the weights are then those of the best checkpoint."""
+    began = 0.0 if resume is None else float(run_folder.state_of(resume)["epoch"])
+    metrics = trainer.train(resume_from_checkpoint=None if resume is None else str(resume)).metrics
+    seconds, epochs = float(metrics["train_runtime"]), float(trainer.state.epoch or 0) - began
+    best = Path(str(trainer.state.best_model_checkpoint)).name
+    return run_folder.Finished(best, run_folder.by_evaluation(trainer.state.log_history), seconds, n * epochs / max(seconds, 1e-9))
 
 
 def steps_of(n: int, training: Training, epochs: int) -> int:
@@ -222,32 +187,6 @@ def need_trainer() -> None:
             raise missing_extra(package)
     if find_spec("accelerate") is None:
         raise MissingExtraError('finetune needs accelerate, which is not installed: pip install "causalrec[finetune]".')
-
-
-def _claim(output: Path, identity: dict[str, Any], last: Callable[[Path], Path | None]) -> Path | None:
-    """Make the folder this run's; the checkpoint to go on from, None where it begins."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        file = output / IDENTITY
-        if file.exists():
-            held = json.loads(file.read_text())
-            other = [k for k in identity if held.get(k) != identity[k]]
-            if other:
-                raise TrainingError(
-                    f"{output} holds a run with another {', '.join(other)}: there it is {held.get(other[0])!r}, here {identity[other[0]]!r}. Name another "
-                    "output folder, or remove this one."
-                )
-            return last(output)
-        if any(output.iterdir()):
-            raise OutputError(f"{output} is not empty and holds no run of finetune; name a new folder.")
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(identity, indent=1))
-        part.replace(file)
-    except (OSError, ValueError) as error:
-        if isinstance(error, (TrainingError, OutputError)):
-            raise
-        raise OutputError(f"{output} cannot be used: {error}. Name another output folder.") from error
-    return None
 
 
 @contextmanager
@@ -310,15 +249,6 @@ def tokenize(tokenizer: Any, texts: Any, max_length: int) -> list[tuple[int, ...
     return [tuple(ids) for ids in tokenizer(clean, truncation=True, max_length=max_length)["input_ids"]] if clean else []
 
 
-def _rows(columns: dict[str, npt.NDArray[Any]], totals: tuple[float, float, int]) -> Rows:
-    """All rows of the training log as an objective reads them."""
-    import torch
-
-    return Rows(
-        **{k: torch.from_numpy(v) for k, v in columns.items() if k != "unit"}, share=totals[0], mean_w=totals[1], n=totals[2]
-    )
-
-
 def _weight_and_label(objective: Objective, r: Rows) -> tuple[F64, F64]:
     """(n,) each; at the imputed label ½ where there is an imputation head."""
     import torch
@@ -354,13 +284,3 @@ def _half(training: Training, device: Any, adapter: Adapter) -> bool:
     if training.precision != "auto":
         return training.precision == "bf16"
     return adapter.tunes and not isinstance(half_precision(device), nullcontext)
-
-
-def _by_epoch(log: list[dict[str, Any]]) -> tuple[dict[str, float], ...]:
-    """The trainer's log, one record an evaluation."""
-    out: dict[int, dict[str, float]] = {}
-    for entry in log:
-        kept = {k.removeprefix("eval_"): float(v) for k, v in entry.items() if isinstance(v, (int, float)) and k != Latest.METRIC}
-        if "loss" in kept or "risk" in kept:
-            out.setdefault(int(entry.get("step", 0)), {}).update(kept)
-    return tuple(r for _, r in sorted(out.items()) if "risk" in r)

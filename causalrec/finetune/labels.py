@@ -208,7 +208,7 @@ def labels_of(
     recipe: NuisanceRecipe | None,
     examination: Curve | None,
     clip: Clip | None,
-    policy_aware: bool = True,
+    policy_aware: bool,
     rng: np.random.Generator,
 ) -> tuple[Labels, Labels]:
     """Labels of the training rows, nuisances out of fold; and of the held-out users' rows, nuisances of the training users.

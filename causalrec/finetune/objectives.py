@@ -64,6 +64,11 @@ class Rows:
     mean_w: float
     n: int
 
+    @classmethod
+    def of(cls, columns: dict[str, Tensor], totals: tuple[float, float, int]) -> Rows:
+        """Rows from columns by name and (share, mean_w, n)."""
+        return cls(**columns, share=totals[0], mean_w=totals[1], n=totals[2])
+
 
 def log_loss(f: Tensor, label: Tensor) -> Tensor:
     """ℓ(f, y) = log(1 + exp f) − y f, (b,), nats; a label outside [0, 1] is allowed, as a pseudo-outcome may be."""

@@ -19,6 +19,7 @@ from causalrec.finetune.folder import digest, written
 from causalrec.finetune.labels import GuardRails, Labels
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.rounds import Round
+from causalrec.finetune.run_folder import WEIGHTS
 from causalrec.finetune.weighing import Weighing
 from causalrec.nuisance import Clip
 from causalrec.represent.text import TextEmbedder
@@ -27,8 +28,8 @@ from causalrec.scores import Estimate
 if TYPE_CHECKING:
     from causalrec.finetune.ranker import Ranker
 
-FORMAT = 1
-MANIFEST, WEIGHTS, ARRAYS, WORDS = "ranker.json", "learned.safetensors", "arrays.npz", "words.json"
+FORMAT = 2
+MANIFEST, ARRAYS, WORDS = "ranker.json", "arrays.npz", "words.json"
 KNOWN: dict[str, type] = {
     kind.__name__: kind
     for kind in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,15 +24,15 @@ from transformers import (
 )
 
 from causalrec.errors import OutputError, TrainingError
-from causalrec.finetune.fitting import MARK, PREFIX, Judged
-from causalrec.finetune.folder import digest
+from causalrec.finetune.fitting import Judged
 from causalrec.finetune.objectives import Objective, Rows, pairwise_loss
 from causalrec.finetune.options import Loss, Training
+from causalrec.finetune.run_folder import PREFIX, WEIGHTS, last_checkpoint, mark_complete
 from causalrec.finetune.stopping import Latest
 from causalrec.finetune.towers import Collator, Network
 
 Ints = npt.NDArray[np.int64]
-WEIGHTS, ALLOCATOR = "learned.safetensors", "allocator.pt"
+ALLOCATOR = "allocator.pt"
 LEAST_MASS = 1e-4
 """Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
 
@@ -147,7 +146,7 @@ class DebiasedTrainer(Trainer):
         """Σ of the rows' losses / batch size; with an imputation head, its loss is added, and touches no other weight."""
         rows = inputs.pop("rows")
         unit = rows.pop("unit")
-        r = Rows(**rows, share=self.totals[0], mean_w=self.totals[1], n=self.totals[2])
+        r = Rows.of(rows, self.totals)
         f, g = model(**inputs)
         f = f.float()
         imputed, extra = None, torch.zeros((), device=f.device)
@@ -237,10 +236,7 @@ class _Complete(TrainerCallback):
         folder = Path(args.output_dir) / f"{PREFIX}{state.global_step}"
         if not state.is_world_process_zero or not folder.is_dir():
             return
-        sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
-        part = folder / (MARK + ".part")
-        part.write_text(json.dumps({"step": state.global_step, "files": sizes, "sha256": digest(folder / WEIGHTS)}))
-        part.replace(folder / MARK)
+        mark_complete(folder, state.global_step)
 
 
 class _Progress(TrainerCallback):
@@ -298,25 +294,6 @@ def restore(network: Network, folder: Path) -> None:
     if allocator is not None and (folder / ALLOCATOR).is_file():
         for name, value in torch.load(folder / ALLOCATOR, weights_only=True).items():
             setattr(allocator, name, value)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is whole; halves of others are removed."""
-    found = sorted(folder.glob(PREFIX + "*"), key=lambda p: int(p.name.removeprefix(PREFIX)), reverse=True)
-    for candidate in found:
-        if _whole(candidate):
-            return candidate
-        shutil.rmtree(candidate, ignore_errors=True)
-    return None
-
-
-def _whole(folder: Path) -> bool:
-    try:
-        mark = json.loads((folder / MARK).read_text())
-        sizes_fit = all((folder / name).stat().st_size == size for name, size in mark["files"].items())
-        return sizes_fit and mark["sha256"] == digest(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError):
-        return False
 
 
 def mean_pair_mass(weight: npt.NDArray[Any], label: npt.NDArray[Any], units: Ints) -> float:

@@ -13,8 +13,8 @@ import pandas as pd
 from causalrec import __version__
 from causalrec.errors import OutputError
 from causalrec.finetune.evaluation import first_of_each
-from causalrec.finetune.fitting import MARK
 from causalrec.finetune.ranker import Ranker
+from causalrec.finetune.run_folder import MARK
 from causalrec.finetune.verb import finetune
 from causalrec.finetune.weighing import RandomData
 from causalrec.pipeline.recipe import Recipe

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from causalrec.report import parts, uplift_plots, words
 from causalrec.report.parts import Part
 from causalrec.report.results import Results, records
@@ -189,17 +187,12 @@ def models(r: Results) -> list[Part]:
     ]
 
 
-def _two(value: float) -> str:
-    """Two decimals, or a dash for what is not defined."""
-    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
-
-
 def _model(c: ModelChoice, m: dict[str, Any]) -> dict[str, Any]:
     return {
         "model": m["model"] + (" (chosen)" if m["model"] == c.best else ""),
         "loss below the constant’s, millionths": short(MILLIONTHS, m["gain"], m["ci_lower"], m["ci_upper"]),
-        "slope on held-out users": _two(m["slope"]),
-        "at least, over all models": _two(m["joint_lower"]),
+        "slope on held-out users": m["slope"],
+        "at least, over all models": m["joint_lower"],
         "R-score, %": short(uplift_plots.AS_PERCENT, m["r_score"], m["r_lower"], m["r_upper"]),
         "share_in_stack": m["share_in_stack"],
     }

@@ -81,7 +81,7 @@ def test_a_curve_by_which_fewer_looked_than_clicked_is_refused() -> None:
     log = world()
     squared = cr.Examination.of({k: v**2 / 2 for k, v in THETA.items() if k > 1} | {1: 1.0})
     with pytest.raises(EstimationError, match=r"P\(examined\) is 0.0612 at position 3, but .* % of its .* impressions were clicked: at least so many"):
-        labels_of(log, log, plan=None, recipe=None, examination=squared, clip=None, rng=np.random.default_rng(0))
+        labels_of(log, log, plan=None, recipe=None, examination=squared, clip=None, policy_aware=True, rng=np.random.default_rng(0))
 
 
 def test_rows_taken_and_joined_keep_it(placed: tuple[Labels, np.ndarray]) -> None:

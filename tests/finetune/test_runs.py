@@ -14,7 +14,7 @@ import pytest
 
 import causalrec as cr
 from causalrec.errors import OutputError, OverlapError, SavedError, TrainingError
-from causalrec.finetune import trainer
+from causalrec.finetune import run_folder, trainer
 from causalrec.finetune.stopping import Latest
 
 KILLED = """
@@ -73,7 +73,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(small_log: cr.ImpressionLog
     with pytest.raises(OutputError, match=r"No space left on device.*it goes on from checkpoint-4"):
         small(small_log, tmp_path / "out")
     monkeypatch.setattr(trainer, "save_file", save)
-    assert trainer.last_checkpoint(tmp_path / "out" / "run") == tmp_path / "out" / "run" / "checkpoint-4"
+    assert run_folder.last_checkpoint(tmp_path / "out" / "run") == tmp_path / "out" / "run" / "checkpoint-4"
     whole = small(small_log, tmp_path / "other")
     np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, whole.trained.valid_scores)
 
@@ -81,10 +81,10 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(small_log: cr.ImpressionLog
 def test_a_damaged_checkpoint_is_passed_over(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
     found = small(small_log, tmp_path / "out")
     run = tmp_path / "out" / "run"
-    newest = trainer.last_checkpoint(run)
+    newest = run_folder.last_checkpoint(run)
     assert newest is not None
-    (newest / trainer.WEIGHTS).write_bytes(b"damaged")
-    assert trainer.last_checkpoint(run) != newest
+    (newest / run_folder.WEIGHTS).write_bytes(b"damaged")
+    assert run_folder.last_checkpoint(run) != newest
     np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, found.trained.valid_scores)
 
 
@@ -129,7 +129,7 @@ def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_pa
     ("spoil", "message"),
     [
         (lambda m: m["base"].update(fingerprint="another"), "another vocabulary or other weights"),
-        (lambda m: m.update(format=99), "has format 99, this version reads 1"),
+        (lambda m: m.update(format=99), "has format 99, this version reads 2"),
         (lambda m: m["ranker"]["objective"].update({"is": "os.system"}), "names 'os.system', which no ranker"),
         (lambda m: m["files"].update({"learned.safetensors": "0"}), "missing or damaged"),
         (lambda m: m["ranker"]["head"].update(width=3), "does not fit what its ranker.json describes"),

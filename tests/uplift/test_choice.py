@@ -213,11 +213,10 @@ def test_models_that_exaggerate_are_told_from_effects_that_do_not_differ(varied:
 def test_a_ranking_is_had_where_effects_are_not_shown_to_differ() -> None:
     choice = choose_model(fit_of(0.0, 0.0, 1000, 3), FLEXIBLE)
     assert choice.best == "constant"
-    t = {r["model"]: r["slope_t"] for r in choice.records[1:]}
-    if max(v for v in t.values() if not np.isnan(v)) > 0:
-        assert choice.ranking != "constant"
-        assert f"ranking_fit ranks by {choice.ranking}, which may be chance" in choice.summary()
-        assert np.ptp(choice.ranking_fit.cate(choice.ranking_fit.log)) > 0
+    assert max(r["slope_t"] for r in choice.records[1:] if r["model"] != "stack") > 0  # of this seed: chance points the right way
+    assert choice.ranking != "constant"
+    assert f"ranking_fit ranks by {choice.ranking}, which may be chance" in choice.summary()
+    assert np.ptp(choice.ranking_fit.cate(choice.ranking_fit.log)) > 0
 
 
 def test_other_learners_say_what_their_nuisances_have_seen() -> None:

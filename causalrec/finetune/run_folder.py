@@ -1,0 +1,144 @@
+"""The folder of a training run: whose it is, which checkpoints are whole, and what a run that is over left in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from causalrec.errors import OutputError, TrainingError
+from causalrec.finetune.folder import digest
+from causalrec.finetune.stopping import Latest
+
+IDENTITY, FINISHED = "run.json", "finished.json"
+PREFIX, MARK = "checkpoint-", "complete.json"
+"""A checkpoint's folder begins with the one; it is whole where it holds the other."""
+WEIGHTS = "learned.safetensors"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over.
+
+    Attributes
+    ----------
+    best : str
+        Name of the checkpoint that was kept.
+    history : tuple of dict
+        One record an evaluation.
+    seconds, rows_per_second : float
+        Of the last call that trained.
+    """
+
+    best: str
+    history: tuple[dict[str, float], ...]
+    seconds: float
+    rows_per_second: float
+
+    @property
+    def kept(self) -> int:
+        """Which record of `history` is that of the checkpoint that was kept."""
+        step = float(self.best.removeprefix(PREFIX))
+        return next(i for i, r in enumerate(self.history) if r["step"] == step)
+
+    def write(self, output: Path) -> None:
+        """Put it into the run's folder."""
+        _put(output / FINISHED, asdict(self))
+
+
+def claim(output: Path, identity: dict[str, Any]) -> Path | None:
+    """Make the folder this run's; the checkpoint to go on from, None where it begins.
+
+    Raises
+    ------
+    TrainingError
+        It holds a run of something else.
+    OutputError
+        It holds other things, or cannot be written to.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        file = output / IDENTITY
+        if file.exists():
+            held = json.loads(file.read_text())
+            other = [k for k in identity if held.get(k) != identity[k]]
+            if other:
+                raise TrainingError(
+                    f"{output} holds a run with another {', '.join(other)}: there it is {held.get(other[0])!r}, here {identity[other[0]]!r}. Name another "
+                    "output folder, or remove this one."
+                )
+            return last_checkpoint(output)
+        if any(output.iterdir()):
+            raise OutputError(f"{output} is not empty and holds no run of finetune; name a new folder.")
+        _put(file, identity)
+    except (OSError, ValueError) as error:
+        if isinstance(error, (TrainingError, OutputError)):
+            raise
+        raise OutputError(f"{output} cannot be used: {error}. Name another output folder.") from error
+    return None
+
+
+def mark_complete(folder: Path, step: int) -> None:
+    """Say that all of a checkpoint is written."""
+    sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
+    _put(folder / MARK, {"step": step, "files": sizes, "sha256": digest(folder / WEIGHTS)})
+
+
+def last_checkpoint(output: Path) -> Path | None:
+    """The newest checkpoint that is whole; halves of others are removed."""
+    found = sorted(output.glob(PREFIX + "*"), key=lambda p: int(p.name.removeprefix(PREFIX)), reverse=True)
+    for candidate in found:
+        if _whole(candidate):
+            return candidate
+        shutil.rmtree(candidate, ignore_errors=True)
+    return None
+
+
+def finished(output: Path, resume: Path | None, patience: int) -> Finished | None:
+    """What a run that is over left behind: one that came to its end, or one that stopped early and was killed before it said so."""
+    file = output / FINISHED
+    over = None
+    if file.is_file():
+        said = json.loads(file.read_text())
+        over = Finished(**said | {"history": tuple(said["history"])})
+    elif resume is not None:  # transformers would train on
+        state = state_of(resume)
+        counted = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
+        if counted.get("early_stopping_patience_counter", 0) >= patience:
+            over = Finished(Path(state["best_model_checkpoint"]).name, by_evaluation(state["log_history"]), 0.0, 0.0)
+    return over if over is not None and (output / over.best).is_dir() else None
+
+
+def state_of(checkpoint: Path) -> dict[str, Any]:
+    """What transformers keeps of a run in a checkpoint."""
+    found: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
+    return found
+
+
+def by_evaluation(log: Iterable[dict[str, Any]]) -> tuple[dict[str, float], ...]:
+    """The trainer's log, one record an evaluation."""
+    out: dict[int, dict[str, float]] = {}
+    for entry in log:
+        kept = {k.removeprefix("eval_"): float(v) for k, v in entry.items() if isinstance(v, (int, float)) and k != Latest.METRIC}
+        if "loss" in kept or "risk" in kept:
+            out.setdefault(int(entry.get("step", 0)), {}).update(kept)
+    return tuple(r for _, r in sorted(out.items()) if "risk" in r)
+
+
+def _whole(folder: Path) -> bool:
+    try:
+        mark = json.loads((folder / MARK).read_text())
+        sizes_fit = all((folder / name).stat().st_size == size for name, size in mark["files"].items())
+        return sizes_fit and mark["sha256"] == digest(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _put(file: Path, held: dict[str, Any]) -> None:
+    """Write a file that appears when it is complete."""
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(held, indent=1))
+    part.replace(file)
