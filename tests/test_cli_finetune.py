@@ -17,6 +17,7 @@ import pytest
 import causalrec as cr
 from causalrec.cli import main
 from causalrec.errors import ArgumentError, HonestyError
+from causalrec.finetune.stored import FORMAT
 from causalrec.pipeline import WIDTH, trained_in_short
 from causalrec.pipeline.recipe import ADAPTERS, OBJECTIVES, RANKED
 from causalrec.pipeline.train import checkpoints
@@ -151,7 +152,7 @@ def test_from_a_file_to_a_folder_and_on(run: Callable[..., Ran], log_path: Path,
     other = run(*argv[:-4], "--seed", 4, "-o", "model")
     assert other.code == 1
     assert "holds a run with another" in other.err
-    assert json.loads((tmp_path / "model" / "ranker" / "ranker.json").read_text())["format"] == 1, "what was there still is"
+    assert json.loads((tmp_path / "model" / "ranker" / "ranker.json").read_text())["format"] == FORMAT, "what was there still is"
 
 
 @pytest.mark.slow
