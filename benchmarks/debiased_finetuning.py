@@ -134,7 +134,7 @@ def value_of(ranker: cr.Ranker) -> dict[str, float]:
     value = ranker.evaluation.values["value"]
     return {
         "value": value.value, "value_se": value.std_error, "truth": truth,
-        "covered": bool(value.ci_lower <= truth <= value.ci_upper),
+        "covered": bool(value.ci_lower <= truth <= value.ci_upper), "curve_in_error": ranker.evaluation.curve_estimated,
     }  # fmt: skip
 
 
@@ -207,6 +207,7 @@ def off_policy(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     out = {}
     for arm in ARMS:
         held = [r[arm] for r in rows if arm in r and "value" in r[arm]]
+        held = [h for h in held if "estimated" not in arm or h.get("curve_in_error")]
         if held:
             z = np.array([(h["value"] - h["truth"]) / h["value_se"] for h in held])
             out[arm] = {"runs": len(z), "mean_error_in_se": float(z.mean()), "sd": float(z.std()), "coverage": float(np.mean([h["covered"] for h in held]))}
@@ -214,9 +215,16 @@ def off_policy(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def write(seeds: list[int]) -> None:
-    rows = [r for adapter in ADAPTERS for r in gap_table(seeds, adapter)]
-    wrong = misspecified_table(seeds)
+    """The tables; rows of earlier runs whose cache is gone stay."""
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"gap": [], "misspecified": []}
+    rows = _joined(before["gap"], [r for adapter in ADAPTERS for r in gap_table(seeds, adapter)], ("cell", "seed", "adapter"))
+    wrong = _joined(before["misspecified"], misspecified_table(seeds), ("cell", "how", "objective", "seed"))
     RESULTS.write_text(json.dumps({"gap": rows, "misspecified": wrong, "off_policy": off_policy(rows)}, indent=1))
+
+
+def _joined(before: list[dict[str, Any]], now: list[dict[str, Any]], key: tuple[str, ...]) -> list[dict[str, Any]]:
+    known = {tuple(r[k] for k in key): r for r in before} | {tuple(r[k] for k in key): r for r in now}
+    return list(known.values())
 
 
 def main() -> None:
@@ -225,6 +233,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="*")
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--skip", type=int, default=0, help="seeds to leave out, of an earlier run")
     parser.add_argument("--adapter", choices=list(ADAPTERS), default="frozen")
     parser.add_argument("--tuning", action="store_true")
     options = parser.parse_args()
@@ -232,7 +241,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     first = worlds.TUNING if options.tuning else worlds.SEED
-    seeds = list(range(first, first + options.seeds))
+    seeds = list(range(first + options.skip, first + options.skip + options.seeds))
     cells = options.cells or ([*BASES, *(c for c in worlds.CELLS if c not in BASES)] if options.part == "gap" else list(BASES))
     wrong = [f"{o}, {how}" for how in worlds.MISSPECIFIED for o in ("SNIPS", "Auto")]
     for seed in seeds:

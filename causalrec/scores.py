@@ -153,19 +153,21 @@ def estimate_of(
     alpha: float = 0.05,
     at_most: int | None = None,
     bias: float = 0.0,
+    beyond: float = 0.0,
 ) -> Estimate:
     """An estimate from its influence function, with a t interval on G − 1 degrees of freedom.
 
     Clustered by unit, or by unit and item if `items` is given; `at_most` bounds G, for instance by the number of
     users in the smaller arm. With a bound on the `bias` the half-length is cv(bias/σ) σ, cv the 1 − α quantile of
     |N(bias/σ, 1)|, and the p-value the largest under that bound. Armstrong & Kolesár (2018), eq. 18.
+    `beyond` is a variance from outside these rows, of something estimated elsewhere that the value depends on.
     """
     from scipy.stats import t as student
 
     variance, g = (
         cluster_variance(influence, units) if items is None else two_way_variance(influence, units, items)
     )
-    se, df = float(np.sqrt(variance)), max((g if at_most is None else min(g, at_most)) - 1, 1)
+    se, df = float(np.sqrt(variance + beyond)), max((g if at_most is None else min(g, at_most)) - 1, 1)
     half = float(student.ppf(1 - alpha / 2, df)) * se
     p = float(2 * student.sf(abs(value) / se, df)) if se > 0 else float("nan")
     if bias > 0 and se > 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,36 @@ def risk_pairs(f: F64, r: Labels) -> dict[str, scores.Pair]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class _Ratio:
+    """Σ a / Σ b of some rows: its value, its influence (n,), and its slope (n,), the derivative by log P(examined) at the row's position."""
+
+    value: float
+    influence: F64
+    slope: F64
+
+    @classmethod
+    def of(cls, pair_of: Callable[[Labels], scores.Pair], r: Labels) -> _Ratio:
+        """Σ a / Σ b of ``pair_of(r)``, whose a is linear in the outcome y = click / θ: its derivative by log θ is a(0) − a(y).
+
+        The outcome model moves with θ too, which cancels at true propensities.
+        """
+        a, b = pair_of(r)
+        slope = np.zeros(len(r)) if r.curve_error is None else (pair_of(replace(r, y=np.zeros(len(r))))[0] - a) / b.sum()
+        return cls(*scores.ratio_influence(a, b), slope)
+
+    def less(self, other: _Ratio) -> _Ratio:
+        return _Ratio(self.value - other.value, self.influence - other.influence, self.slope - other.slope)
+
+    def estimate(self, r: Labels) -> Estimate:
+        """Errors clustered by user (and item); those of an estimated curve on top, as if it came from other users."""
+        beyond = 0.0 if r.curve_error is None else r.curve_error.variance(self.slope)
+        return scores.estimate_of(self.value, self.influence, r.units, r.items, beyond=beyond)
+
+
 def risks(f: F64, r: Labels) -> dict[str, Estimate]:
     """Held-out risk by estimator, nats per impression, errors clustered by user."""
-    return {name: scores.clustered_ratio(pair, r.units, r.items) for name, pair in risk_pairs(f, r).items()}
+    return {name: _Ratio.of(lambda q, n=name: risk_pairs(f, q)[n], r).estimate(r) for name in ESTIMATORS}  # type: ignore[misc]
 
 
 def held_out_loss(f: F64, r: Labels, aims_at: str) -> F64:
@@ -55,8 +83,11 @@ def held_out_loss(f: F64, r: Labels, aims_at: str) -> F64:
 
 def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> Estimate:
     """Doubly robust risk of f less that of another ranker on the same rows; below 0 where f is better."""
-    difference = held_out_loss(f, r, aims_at) - held_out_loss(other, r, aims_at)
-    return scores.clustered_ratio((difference, np.ones(len(r))), r.units, r.items)
+
+    def difference(q: Labels) -> scores.Pair:
+        return held_out_loss(f, q, aims_at) - held_out_loss(other, q, aims_at), np.ones(len(q))
+
+    return _Ratio.of(difference, r).estimate(r)
 
 
 def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
@@ -90,16 +121,12 @@ def values(f: F64, r: Labels) -> dict[str, Estimate]:
     pi = chosen(f, r)
     if pi.sum() == 0:
         raise EstimationError("the ranker would show none of the held-out rows; there are too few of them.")
-    ours, oi = scores.ratio_influence(pi * r.psi1, pi)
-    today, ti = scores.ratio_influence(r.t * r.y, r.t)
-    out = {
-        "value": scores.estimate_of(ours, oi, r.units, r.items),
-        "value_today": scores.estimate_of(today, ti, r.units, r.items),
-        "gain": scores.estimate_of(ours - today, oi - ti, r.units, r.items),
-    }
+    ours = _Ratio.of(lambda q: (pi * q.psi1, pi), r)
+    today = _Ratio.of(lambda q: (q.t * q.y, q.t), r)
+    found = {"value": ours, "value_today": today, "gain": ours.less(today)}
     if r.control_seen:
-        out["caused"] = scores.clustered_ratio((pi * (r.psi1 - r.psi0), pi), r.units, r.items)
-    return out
+        found["caused"] = _Ratio.of(lambda q: (pi * (q.psi1 - q.psi0), pi), r)
+    return {name: ratio.estimate(r) for name, ratio in found.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +243,7 @@ class Evaluation(Displayable):
     n: int
     n_users: int
     notes: tuple[str, ...] = ()
+    curve_estimated: bool = False
 
     def _title(self) -> str:
         gain = self.values["gain"]
@@ -241,7 +269,8 @@ class Evaluation(Displayable):
     def _notes(self) -> list[str]:
         return [
             "The naive risk is that of what the old recommender showed; the others estimate that of all impressions, had they been shown.",
-            "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score. Errors are clustered by user.",
+            "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score. Errors are clustered by user"
+            + (", and hold those of the estimated P(examined)." if self.curve_estimated else "."),
             *self.notes,
         ]
 
@@ -261,7 +290,7 @@ def evaluate(f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = ()
             f"The ranker's choice would be clicked {found['value'].value:.2f} times per impression: more than once, which cannot be. The propensities, or "
             "P(examined) where a curve was given, are not those of this log. Do not act on this value.",
         )
-    return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes)
+    return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None)
 
 
 def policy_share(f: F64, r: Labels) -> float:

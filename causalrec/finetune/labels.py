@@ -38,10 +38,38 @@ BEYOND_DOUBT = 1.25
 
 
 class Curve(Protocol):
-    """P(examined | position), as ``position_curve`` estimates it."""
+    """P(examined | position), as ``position_curve`` estimates it.
+
+    Where it has `positions` and the `covariance` of log θ, these errors enter those of values and risks.
+    """
 
     def theta_at(self, positions: npt.NDArray[Any]) -> F64:
         """(n,) > 0, relative to the first position."""
+
+
+@dataclass(frozen=True, eq=False)
+class CurveError:
+    """How unsure the curve is that clicks were divided by.
+
+    Attributes
+    ----------
+    at : (n,) place on the curve, −1 for rows without a position
+    covariance : (K, K) of log θ
+    """
+
+    at: Ints
+    covariance: F64
+
+    def variance(self, slope: F64) -> float:
+        """Variance g'Σg of a number whose derivative by log θ at the place of row i is slope_i; g sums them by place."""
+        shown = self.at >= 0
+        g = np.bincount(self.at[shown], slope[shown], len(self.covariance))
+        reached = g != 0
+        return float(g[reached] @ self.covariance[np.ix_(reached, reached)] @ g[reached])
+
+    def take(self, rows: Ints) -> CurveError:
+        """Some rows."""
+        return CurveError(self.at[rows], self.covariance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +87,8 @@ class Labels:
     logged : bool
     examined : P(examined at the row's position) over its mean given what is known of the row, 1 where no curve was given: among rows
         alike, those that were likely to be looked at say more, and are learnt from in proportion
+    curve_error : CurveError or None
+        Of rows that rankers are judged on, where the curve was estimated.
     """
 
     t: F64
@@ -71,6 +101,7 @@ class Labels:
     clip: Clip
     logged: bool
     examined: F64 | None = None
+    curve_error: CurveError | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -106,7 +137,7 @@ class Labels:
         items = None if self.items is None else np.unique(self.items[rows], return_inverse=True)[1]
         return Labels(
             self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged,
-            None if self.examined is None else self.examined[rows],
+            None if self.examined is None else self.examined[rows], None if self.curve_error is None else self.curve_error.take(rows),
         )  # fmt: skip
 
     def joined(self, other: Labels) -> Labels:
@@ -240,7 +271,7 @@ def labels_of(
     logged = valid.logged_propensity
     second = Labels(
         valid.treatment, outcomes[1], e if logged is None else logged, m0, _held(m1, problem.binary), valid.units, valid.items,
-        clip, nuisances.logged,
+        clip, nuisances.logged, curve_error=_curve_error(valid, examination),
     )  # fmt: skip
     return first, second
 
@@ -262,6 +293,17 @@ def _theta(log: ImpressionLog, examination: Curve | None) -> F64 | None:
     theta[shown] = np.maximum(examination.theta_at(position), RARE_EXAMINATION)
     _check_curve(position, theta[shown], log.outcome[shown])
     return theta
+
+
+def _curve_error(log: ImpressionLog, examination: Curve | None) -> CurveError | None:
+    """How unsure the curve is at each row shown; None without a curve, or for one that was given."""
+    covariance = getattr(examination, "covariance", None)
+    if examination is None or covariance is None or not np.any(covariance):
+        return None
+    positions = np.asarray(examination.positions)
+    at, shown = np.full(len(log), -1), log.treatment == 1
+    at[shown] = np.searchsorted(positions, log.frame[log.roles.position[0]].to_numpy()[shown])
+    return CurveError(at, covariance)
 
 
 def _check_curve(position: npt.NDArray[Any], theta: F64, clicks: F64) -> None:

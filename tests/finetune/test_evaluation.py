@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from causalrec.finetune.evaluation import auc, chosen, evaluate, first_of_each, ndcg_by_user, values
-from causalrec.finetune.labels import Labels
+from causalrec.finetune.evaluation import auc, chosen, evaluate, first_of_each, ndcg_by_user, risks, values
+from causalrec.finetune.labels import CurveError, Labels
 from causalrec.nuisance import Clip
 
 
@@ -34,10 +36,48 @@ def test_the_value_is_right_at_true_propensities_whatever_the_outcome_model(rows
     assert np.std(z) < 1.35
 
 
+def test_the_errors_hold_those_of_an_estimated_curve() -> None:
+    """Clicks are divided by a curve that is off by its own errors: the interval of the value has to know of them, and a given curve has none."""
+    spread = np.array([[0.0, 0.0, 0.0], [0.0, 0.02, 0.01], [0.0, 0.01, 0.03]])
+    root, z, without = np.linalg.cholesky(spread[1:, 1:]), [], []
+    for seed in range(60):
+        f, r, p1 = drawn(990_000 + seed, 5, None)
+        rng = np.random.default_rng(seed)
+        at = np.where(r.t == 1, rng.integers(0, 3, len(r)), -1)
+        theta, wrong = np.array([1.0, 0.6, 0.4]), np.exp(np.r_[0.0, root @ rng.standard_normal(2)])
+        seen = r.y * (rng.random(len(r)) < theta[at])
+        r = replace(r, y=np.where(r.t == 1, seen / (theta * wrong)[at], 0.0))
+        truth = np.average(p1, weights=chosen(f, r))
+        found = values(f, replace(r, curve_error=CurveError(at, spread)))["value"]
+        plain = values(f, r)["value"]
+        assert found.value == plain.value
+        assert found.std_error > plain.std_error
+        z.append((found.value - truth) / found.std_error)
+        without.append((plain.value - truth) / plain.std_error)
+    assert np.std(z) < 1.35
+    assert np.std(without) > 1.5
+
+
+def test_the_slope_of_the_curve_is_a_derivative() -> None:
+    """Of values and of risks; the outcome model stays as it is."""
+    f, r, _ = drawn(990_001, 5, 0.4)
+    at = np.where(r.t == 1, np.arange(len(r)) % 3, -1)
+    covariance, h = np.zeros((3, 3)), 1e-5
+    covariance[1, 1] = 0.04
+    curve = CurveError(at, covariance)
+    moved = replace(r, y=r.y * np.where(at == 1, np.exp(-h), 1.0))
+    given = replace(r, curve_error=curve)
+    for of in (values, risks):
+        for name, found in of(f, given).items():
+            change = (of(f, moved)[name].value - of(f, r)[name].value) / h
+            beyond = found.std_error**2 - of(f, r)[name].std_error ** 2
+            assert beyond == pytest.approx(0.04 * change**2, rel=1e-3), name
+    assert "hold those of the estimated P(examined)" in evaluate(f, given, None).summary()
+    assert "P(examined)" not in evaluate(f, r, None).summary()
+
+
 def test_a_value_that_cannot_be_is_said() -> None:
     """Clicks divided by an examination that is far too small are worth more than one click an impression."""
-    from dataclasses import replace
-
     f, r, _ = drawn(990_000, 5, None)
     assert not any("cannot be" in note for note in evaluate(f, r, None).notes)
     wrong = evaluate(f, replace(r, y=r.y / 0.1, m1=r.m1 / 0.1), None)
@@ -45,8 +85,6 @@ def test_a_value_that_cannot_be_is_said() -> None:
 
 
 def test_the_choice_does_not_know_what_was_shown() -> None:
-    from dataclasses import replace
-
     f, r, _ = drawn(990_000, 5, None)
     np.testing.assert_array_equal(chosen(f, r), chosen(f, replace(r, t=1 - r.t)))
 
