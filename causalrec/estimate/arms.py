@@ -12,10 +12,12 @@ import pandas as pd
 
 from causalrec._checks import as_generator
 from causalrec._display import Displayable
-from causalrec.errors import EstimationError
+from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.arm_overlap import ArmOverlap, fit_arm, measure_arm, refuse_without_overlap
+from causalrec.estimate.arm_pairs import ArmPairs, arm_pairs, effects
 from causalrec.estimate.bridge import default_model, fit_econml
-from causalrec.estimate.contrasts import Contrast, compare
+from causalrec.estimate.contrasts import Contrast, compare, means_of
+from causalrec.estimate.correction import Correction
 from causalrec.estimate.modifiers import ModifierRecipe
 from causalrec.estimate.several import Adjusted, adjust, back_door_nodes, check_call, check_options
 from causalrec.identify import Plan
@@ -49,6 +51,9 @@ class ArmsFit(Displayable):
     overlap : tuple of ArmOverlap, (K,)
     nuisances : tuple of Nuisances, (K,)
         One per arm, of that arm against the rest, on the same folds.
+    by_pairs : tuple of ArmPairs, (K − 1,) or empty
+        What pairs of rows said of each arm against the control. Where they correct a contrast, ``contrasts``, ``pairs`` and ``cate`` are of
+        second order; ``means`` and ``scores`` stay of first order.
     """
 
     log: ImpressionLog = field(repr=False)
@@ -66,6 +71,7 @@ class ArmsFit(Displayable):
     model: Any = field(repr=False)
     adjusted: Adjusted = field(repr=False)
     seed: int = 0
+    by_pairs: tuple[ArmPairs, ...] = field(default=(), repr=False)
 
     @property
     def control(self) -> Any:
@@ -74,8 +80,8 @@ class ArmsFit(Displayable):
 
     @property
     def best_arm(self) -> Any:
-        """The arm with the highest mean if it is above every other one by the joint intervals; None otherwise."""
-        top = int(np.argmax([m.value for m in self.means]))
+        """The arm with the highest effect if it is above every other one by the joint intervals; None otherwise."""
+        top = int(np.argmax([0.0, *(c.effect for c in self.contrasts)]))
         for pair in self.pairs:
             if pair.arm == self.arms[top] and pair.joint_lower <= 0:
                 return None
@@ -92,21 +98,21 @@ class ArmsFit(Displayable):
             raise EstimationError(
                 f"model is a {type(model).__name__}; with several arms it must be an EconML estimator of the DR family (LinearDRLearner, ForestDRLearner, …)."
             )
-        weights = None if self.log.weights is None else self.adjusted.weights
-        return tuple(
-            fit_econml(
-                model,
-                self.log.outcome,
-                (self.log.treatment == k).astype(np.float64),
-                x,
-                self.nuisances[k],
-                self.clip,
-                weights,
-                self.seed,
-                self.scores[:, k] - self.scores[:, 0],
+        return tuple(self._model_of(k, model, x) for k in range(1, len(self.arms)))
+
+    def _model_of(self, k: int, model: Any, x: F64 | None) -> Any:
+        """Arm k against the control: on all rows, or on the rows of either where pairs of rows correct it."""
+        y, t, clip = self.log.outcome, (self.log.treatment == k).astype(np.float64), self.clip
+        pairs = self.by_pairs[k - 1] if self.by_pairs else None
+        if pairs is not None and pairs.analysis is not None and pairs.corrected:
+            rows, a = pairs.rows, pairs.analysis
+            here = None if x is None else x[rows]
+            return fit_econml(
+                model, y[rows], t[rows], here, a.nuisances, clip, a.inputs.weights, self.seed, a.ate_scores
             )
-            for k in range(1, len(self.arms))
-        )
+        weights = None if self.log.weights is None else self.adjusted.weights
+        scores = self.scores[:, k] - self.scores[:, 0]
+        return fit_econml(model, y, t, x, self.nuisances[k], clip, weights, self.seed, scores)
 
     @cached_property
     def modifiers(self) -> ModifierRecipe:
@@ -133,9 +139,10 @@ class ArmsFit(Displayable):
 
     def _rows(self) -> list[dict[str, Any]]:
         blank = dict.fromkeys(("joint_lower", "joint_upper", "p_holm"))
+        order = " (first order)" if self._corrected else ""
         rows: list[dict[str, Any]] = [
             {
-                "quantity": f"mean under {arm}",
+                "quantity": f"mean under {arm}{order}",
                 "estimate": m.value,
                 "std_error": m.std_error,
                 "ci_lower": m.ci_lower,
@@ -147,6 +154,10 @@ class ArmsFit(Displayable):
         ]
         others = [p for p in self.pairs if p.against != self.control]
         return rows + [c.record() for c in (*self.contrasts, *others)]
+
+    @property
+    def _corrected(self) -> bool:
+        return any(p.corrected for p in self.by_pairs)
 
     def _notes(self) -> list[str]:
         best = self.best_arm
@@ -160,6 +171,11 @@ class ArmsFit(Displayable):
         for o in self.overlap:
             notes.append(
                 f"{o.arm!r}: {o.n:,} rows, effective {o.ess:,.0f}; {100 * o.share_clipped:.1f} % of all rows clipped at {self.clip.bound:.3g}; held-out AUC {o.auc:.3f}."
+            )
+        notes += [p.sentence() for p in self.by_pairs]
+        if self._corrected:
+            notes.append(
+                "Means are of first order and keep what pairs of rows took out of the contrasts: go by the contrasts."
             )
         return notes + [f"Untested: {a}" for a in self.plan.assumptions]
 
@@ -175,6 +191,7 @@ def estimate_arms(
     model: Any = None,
     folds: Folds | None = None,
     nuisances: NuisanceRecipe | None = None,
+    correction: Correction | None = None,
     clip: Clip | None = None,
     random_state: int | np.random.Generator | None = None,
 ) -> ArmsFit:
@@ -187,7 +204,8 @@ def estimate_arms(
 
     A contrast is the mean of ψ_j − ψ_k. Errors are clustered by unit, and by item where items repeat; joint intervals
     are max-t. Robins, Rotnitzky & Zhao (1994); Cattaneo (2010), "Efficient semiparametric estimation of
-    multi-valued treatment effects". No correction of second order is made.
+    multi-valued treatment effects". Where items repeat or a block is wide, pairs of rows look at each arm against the control, among the rows
+    of either (see ``arm_pairs``), and correct the contrast by the rule of ``estimate``.
 
     Parameters
     ----------
@@ -198,6 +216,8 @@ def estimate_arms(
         Of the effects given the modifiers, fitted when ``cate`` is first called; default ``LinearDRLearner()``.
     folds : Folds
     nuisances : NuisanceRecipe
+    correction : Correction
+        Order and kernels of the contrasts; by default a rule decides that never looks at the effect.
     clip : Clip
         Default .01, or a tenth of the rarest arm's share where that is less.
     random_state : int, Generator or None
@@ -215,6 +235,8 @@ def estimate_arms(
     log, plan = check_call("estimate_arms", log, plan)
     log.require_kind("arms", "estimate_arms")
     folds = check_options(folds, clip, nuisances)
+    if correction is not None and not isinstance(correction, Correction):
+        raise ArgumentError(f"correction is {correction!r}; must be Correction(...) or None.")
     rng = as_generator(random_state)
     seed = int(rng.integers(2**31))
     rng = np.random.default_rng(seed)
@@ -236,7 +258,10 @@ def estimate_arms(
     overlap = tuple(measure_arm(log.arms[k], given[:, k], e[:, k], adjusted, clip) for k in range(n_arms))
     refuse_without_overlap(overlap, clip, known is not None)
     psi = outcomes + given * (log.outcome[:, None] - outcomes) / np.maximum(e, clip.bound)
-    means, contrasts, pairs = compare(log.arms, adjusted, psi, overlap, rng)
+    means = means_of(adjusted, psi, overlap)
+    by_pairs = arm_pairs(log, plan, adjusted, e, correction or Correction(), folds, clip, nuisances, seed)
+    of_arms = list(effects(psi, adjusted.weights, by_pairs))
+    contrasts, pairs = compare(log.arms, adjusted, of_arms, overlap, rng)
     return ArmsFit(
-        log, plan, log.arms, e, outcomes, psi, means, contrasts, pairs, overlap, fitted, clip, model, adjusted, seed
+        log, plan, log.arms, e, outcomes, psi, means, contrasts, pairs, overlap, fitted, clip, model, adjusted, seed, by_pairs
     )  # fmt: skip

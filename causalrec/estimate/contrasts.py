@@ -55,14 +55,21 @@ class Contrast:
         }
 
 
-def compare(
-    arms: tuple[Any, ...],
-    adjusted: Adjusted,
-    psi: F64,
-    overlap: tuple[ArmOverlap, ...],
-    rng: np.random.Generator,
-) -> tuple[tuple[scores.Estimate, ...], tuple[Contrast, ...], tuple[Contrast, ...]]:
-    """Means, contrasts against the first arm, and all pairs, from the scores psi (n, K).
+@dataclass(frozen=True, eq=False)
+class Effect:
+    """Of an arm against the control: value, influence (n,), and a bias that the interval allows for."""
+
+    value: float
+    influence: F64
+    bias: float = 0.0
+
+    def less(self, other: Effect) -> Effect:
+        """The contrast of two arms."""
+        return Effect(self.value - other.value, self.influence - other.influence, self.bias + other.bias)
+
+
+def means_of(adjusted: Adjusted, psi: F64, overlap: tuple[ArmOverlap, ...]) -> tuple[scores.Estimate, ...]:
+    """E[Y(arm)] from the scores psi (n, K).
 
     Raises
     ------
@@ -72,29 +79,44 @@ def compare(
     if min(o.n_units for o in overlap) < 2:
         raise LogError("an arm has one unit only; at least two in each arm are needed for an interval.")
     w, units, items = adjusted.weights, adjusted.units, adjusted.items
-    means = []
-    for k, o in enumerate(overlap):
-        pair = (psi[:, k], np.ones(len(psi)))
-        means.append(scores.clustered_ratio(pair, units, items, w, at_most=o.n_units))
-    against_control = _family(arms, adjusted, psi, overlap, [(k, 0) for k in range(1, len(overlap))], rng)
+    pairs = [(psi[:, k], np.ones(len(psi))) for k in range(len(overlap))]
+    return tuple(
+        scores.clustered_ratio(pair, units, items, w, at_most=o.n_units)
+        for pair, o in zip(pairs, overlap, strict=True)
+    )
+
+
+def compare(
+    arms: tuple[Any, ...],
+    adjusted: Adjusted,
+    effects: list[Effect],
+    overlap: tuple[ArmOverlap, ...],
+    rng: np.random.Generator,
+) -> tuple[tuple[Contrast, ...], tuple[Contrast, ...]]:
+    """Contrasts against the first arm, and all pairs, from the effects of the other arms against it, (K − 1,)."""
+    every = [Effect(0.0, np.zeros(len(adjusted.weights))), *effects]
+    against_control = [(k, 0) for k in range(1, len(overlap))]
     pairs = [(b, a) for a, b in combinations(range(len(overlap)), 2)]
-    return tuple(means), against_control, _family(arms, adjusted, psi, overlap, pairs, rng)
+    return (
+        _family(arms, adjusted, every, overlap, against_control, rng),
+        _family(arms, adjusted, every, overlap, pairs, rng),
+    )
 
 
 def _family(
     arms: tuple[Any, ...],
     adjusted: Adjusted,
-    psi: F64,
+    every: list[Effect],
     overlap: tuple[ArmOverlap, ...],
     pairs: list[tuple[int, int]],
     rng: np.random.Generator,
 ) -> tuple[Contrast, ...]:
-    """Contrasts that are to hold at once."""
+    """Contrasts that are to hold at once; where a bias may remain, its allowance comes on top of the joint interval."""
     units, items, found = adjusted.units, adjusted.items, []
     for j, k in pairs:
-        value, influence = scores.ratio_influence(psi[:, j] - psi[:, k], np.ones(len(psi)), adjusted.weights)
+        e = every[j].less(every[k])
         few = min(overlap[j].n_units, overlap[k].n_units)
-        found.append(scores.estimate_of(value, influence, units, items, at_most=few))
+        found.append(scores.estimate_of(e.value, e.influence, units, items, at_most=few, bias=e.bias))
     covariance, _ = covariance_of(np.column_stack([f.influence for f in found]), units, items)
     df = max(min(*(f.n_clusters for f in found), *(o.n_units for o in overlap)) - 1, 1)
     half = largest(covariance, df, LEVEL, DRAWS, rng)
@@ -104,8 +126,8 @@ def _family(
             arms[j],
             arms[k],
             f,
-            f.value - half * f.std_error,
-            f.value + half * f.std_error,
+            f.value - half * f.std_error - f.bias_bound,
+            f.value + half * f.std_error + f.bias_bound,
             float(p),
         )
         for (j, k), f, p in zip(pairs, found, corrected, strict=True)

@@ -300,7 +300,7 @@ def _curve_error(log: ImpressionLog, examination: Curve | None) -> CurveError | 
     covariance = getattr(examination, "covariance", None)
     if examination is None or covariance is None or not np.any(covariance):
         return None
-    positions = np.asarray(examination.positions)
+    positions = np.asarray(vars(examination)["positions"])
     at, shown = np.full(len(log), -1), log.treatment == 1
     at[shown] = np.searchsorted(positions, log.frame[log.roles.position[0]].to_numpy()[shown])
     return CurveError(at, covariance)

@@ -153,11 +153,14 @@ def _best_arm(fit: ArmsFit, q: Question) -> tuple[str, str]:
             "unclear",
             f"No arm of {q.doing} is separated from all others: the data do not choose between them.",
         )
-    mean = fit.means[fit.arms.index(best)]
-    found = said(q, (mean.value, mean.ci_lower, mean.ci_upper))
+    if any(p.corrected for p in fit.by_pairs) and best != fit.control:  # the means are of first order
+        e, over = fit.contrasts[fit.arms.index(best) - 1].estimate, f"more than {words.quoted(fit.control)}"
+    else:
+        e, over = fit.means[fit.arms.index(best)], "on average"
+    found = said(q, (e.value, e.ci_lower, e.ci_upper))
     return (
         "clear",
-        f"{words.quoted(best)} is the best arm of {q.doing}: {found} on average, above every other arm (joint 95 %).",
+        f"{words.quoted(best)} is the best arm of {q.doing}: {found} {over}, above every other arm (joint 95 %).",
     )
 
 
