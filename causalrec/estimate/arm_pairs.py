@@ -130,7 +130,7 @@ def standing_for_all(w: F64, either: F64, rows: Ints, items: Ints | None) -> F64
     items : (n,) codes, −1 where shown once; or None
     """
     found = (w / either)[rows]
-    if items is None:
+    if items is None or (items < 0).all():
         return found
     known = items >= 0
     size = int(items.max()) + 1
