@@ -47,12 +47,13 @@ Centre = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class PairEstimate:
-    """θ and its influence function, (n,), of mean zero; γ (q,); ``scores`` (n,), whose weighted mean is θ."""
+    """θ and its influence function, (n,), of mean zero; γ (q,); ``scores`` (n,), whose weighted mean is θ; a bias that intervals allow for."""
 
     value: float
     influence: Floats
     scores: Floats
     gamma: Floats
+    may_remain: float = 0.0
 
 
 def basis(estimand: str, e: Floats, m0: Floats, centre: Centre) -> Floats:

@@ -192,7 +192,7 @@ def _record(found: Probes, fit: Fit) -> CheckRecord:
     )
     size = f"{found.bias:+.4f} ± {1.96 * found.bias_se:.4f} clicks per impression (p = {found.p_bias:.3f})"
     ok = verdict(found)
-    corrected = bool({"same_item", "cells"} & set(fit.analysis.correction.kernels))
+    corrected = bool({"same_item", "cells", "similar"} & set(fit.analysis.correction.kernels))
     if ok:
         tail = f". Bias takes both; together they come to {size}."
     elif ok is None:

@@ -23,6 +23,7 @@ from causalrec.estimate.correction import (
 )
 from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
 from causalrec.estimate.partners import repeated_items
+from causalrec.estimate.similar import Texts
 from causalrec.nuisance import (
     Clip,
     Folds,
@@ -60,6 +61,8 @@ class Inputs:
         Known P(treated).
     propensity_names, outcome_names : tuple of str or None
         Names of the covariates that each model takes; None = all.
+    texts : sequence of (name, distinct texts, codes)
+        Whose words are compared where texts are shown once.
     """
 
     t: F64
@@ -71,6 +74,7 @@ class Inputs:
     logged: F64 | None = None
     propensity_names: tuple[str, ...] | None = None
     outcome_names: tuple[str, ...] | None = None
+    texts: Sequence[Texts] = ()
 
 
 @dataclass(frozen=True, eq=False)

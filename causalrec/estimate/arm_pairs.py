@@ -14,7 +14,7 @@ from causalrec.errors import EstimationError, OverlapError
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
 from causalrec.estimate.contrasts import Effect
 from causalrec.estimate.correction import Correction, wants_pairs
-from causalrec.estimate.fit import covariates
+from causalrec.estimate.fit import covariates, words_of
 from causalrec.estimate.partners import repeated_items
 from causalrec.estimate.several import Adjusted
 from causalrec.identify import Plan
@@ -154,6 +154,7 @@ def _inputs(log: ImpressionLog, plan: Plan, t: F64, weights: F64 | None) -> Inpu
         None,
         plan.propensity_nodes,
         plan.outcome_nodes,
+        words_of(log, nodes),
     )
 
 

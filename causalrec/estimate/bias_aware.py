@@ -22,15 +22,13 @@ from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Analysis
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.similar import pair_bias, similarities
+from causalrec.estimate.similar import Observed, Texts, pair_bias
 from causalrec.nuisance import refit_nuisances
 from causalrec.nuisance.batch import TARGETS
 from causalrec.nuisance.design import Design, Part
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Texts = tuple[str, Sequence[str], Ints]
-"""Name of a text column, its (u,) distinct texts, and (n,) which of them each row has."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,12 @@ def bias_aware(
 
 
 def _similar(a: Analysis, assumption: SimilarTexts, texts: Sequence[Texts]) -> BiasAware:
-    found = pair_bias(a, similarities(a, texts, assumption.min_texts))
+    nu, blocks = a.nuisances, [c for c in a.inputs.covariates if isinstance(c, Block)]
+    seen = Observed(
+        a.inputs.t, a.inputs.y, nu.propensity, nu.outcome_0, nu.outcome_1, nu.problem.w, a.inputs.units, a.settings.clip, blocks,
+        texts, assumption.min_texts,
+    )  # fmt: skip
+    found = pair_bias(seen, a.settings.estimand, a.effect.value)
     low, high = assumption.between
     points = [
         _point(a, f"{m:g} × the bias of pairs", a.effect.value - m * found.bias, a.effect.influence - m * found.influence)

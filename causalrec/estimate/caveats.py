@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec.blocks import Block
-from causalrec.estimate.partners import share_shown_once
+from causalrec.estimate.partners import MOSTLY_ONCE, share_shown_once
 from causalrec.nuisance.columns import robust_scale
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ ABSURD = 50.0
 TOO_GOOD = 0.97
 FEW_UNITS = 30
 NOTICEABLE = 0.02
-MOSTLY_ONCE = 0.5
 
 
 def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[str, ...]:
@@ -32,13 +31,13 @@ def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[s
         *_odd_models(fitted),
         *_few_units(inputs),
         *_items_without_partners(found),
-        *_texts_shown_once(inputs),
+        *_texts_shown_once(inputs, found),
     )
 
 
 def _items_without_partners(found: PairCorrection) -> list[str]:
     alone = 1 - found.share_served
-    if found.order == 1 or alone < NOTICEABLE or found.kernels == ("basis",):
+    if found.order == 1 or alone < NOTICEABLE or found.kernels in (("basis",), ("similar",)):
         return []
     return [
         f"{100 * alone:.0f} % of the rows have no partner (items shown once, or to one user): for them the effect model's error, not the confounding, "
@@ -46,13 +45,19 @@ def _items_without_partners(found: PairCorrection) -> list[str]:
     ]
 
 
-def _texts_shown_once(inputs: Inputs) -> list[str]:
+def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
     """Nothing but repetition shows what a representation misses of a text."""
     alone = share_shown_once(inputs)
     if inputs.logged is not None or alone is None or alone < MOSTLY_ONCE:
         return []
+    hard = f"{100 * alone:.0f} % of the rows show a text that no other row shows, which is the hard case"
+    if found.kernels == ("similar",):
+        return [
+            f"{hard}: what moves exposure and clicks of like texts alike was taken out and half of it allowed for; what a text shares with no other, neither words nor "
+            "meaning, cannot be seen in this log and is in no interval. Showing each text to several users would tell."
+        ]
     return [
-        f"{100 * alone:.0f} % of the rows show a text that no other row shows: what the columns miss of the words cannot be seen in this log, and on natural text "
+        f"{hard}: what the columns miss of the words cannot be seen in this log, and on natural text "
         "that has been half of the confounding. The interval does not allow for it; fit.bias_aware() does, under an assumption that it states."
     ]
 

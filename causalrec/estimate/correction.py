@@ -10,11 +10,20 @@ import numpy.typing as npt
 
 from causalrec import second_order as so
 from causalrec._checks import check_choice, check_scalar
+from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
-from causalrec.estimate.partners import cells_of, make_kernel, repeated_items, wide_parts
-from causalrec.estimate.rule import MIN_SERVED, Seen, centre_of, chosen_by_rule, varies
+from causalrec.estimate.partners import (
+    MIN_SERVED,
+    cells_of,
+    make_kernel,
+    mostly_once,
+    repeated_items,
+    wide_parts,
+)
+from causalrec.estimate.rule import Seen, centre_of, chosen_by_rule, varies
+from causalrec.estimate.similar import MOST_ROWS, NARROW, Observed
 from causalrec.kernels import ClusterKernel, Rows, serve_both
-from causalrec.nuisance import Nuisances
+from causalrec.nuisance import Clip, Nuisances
 from causalrec.nuisance.design import Design
 from causalrec.nuisance.paired import PairNuisances
 from causalrec.scores import Estimate, estimate_of
@@ -24,7 +33,7 @@ if TYPE_CHECKING:
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-KERNELS = ("same_item", "same_user", "cells", "basis")
+KERNELS = ("same_item", "same_user", "cells", "basis", "similar")
 ROWS_A_CELL = 20
 
 
@@ -42,7 +51,9 @@ class Correction:
         items; assumes that what a user does on one item changes nothing on another (no carry-over). ``"basis"``:
         all pairs of rows of different users, weighed by how alike their blocks are; removes what shrinking
         the regressions on the blocks left, and needs no repetition. ``"cells"``: pairs of rows in one cell of a
-        partition of the text embedding; removes what differs between cells only. None: items, users and the basis by the rule.
+        partition of the text embedding; removes what differs between cells only. ``"similar"``: all pairs of rows of different
+        users, by a regression of what they leave on how alike their texts are (embedding and words), read at likeness 1;
+        rests on the assumption of ``SimilarTexts``. None: items, users and the basis by the rule; ``"similar"`` where most texts are shown once.
     rows_a_cell : int
         Rows in a cell, on average.
     """
@@ -60,7 +71,11 @@ class Correction:
                 raise ArgumentError(f'kernels is {self.kernels!r}; must be a tuple such as ("same_item",).')
             for kernel in self.kernels:
                 check_choice(kernel, "kernels", KERNELS)
-            by_words = sorted({"cells", "same_item", "basis"} & set(self.kernels))
+            by_words = sorted({"cells", "same_item", "basis", "similar"} & set(self.kernels))
+            if "similar" in self.kernels and len(self.kernels) > 1:
+                raise ArgumentError(
+                    f"kernels is {self.kernels!r}; 'similar' takes all pairs of rows and stands alone."
+                )
             if len(by_words) > 1:
                 raise ArgumentError(
                     f"kernels has {' and '.join(map(repr, by_words))}; a row has partners of one of these kinds."
@@ -96,7 +111,9 @@ class PairCorrection:
         The nuisances of pairs of rows.
     may_remain : float
         A bias for which the interval allows: what rows of one item (or user) are estimated to share beyond what was taken
-        out, where the rule found that too little or too uncertain to take out as well.
+        out, where the rule found that too little or too uncertain to take out as well. Of ``"similar"``: half of what was taken out.
+    observed : Observed or None
+        The rows and texts that ``"similar"`` compares.
     """
 
     order: int
@@ -110,9 +127,17 @@ class PairCorrection:
     items: Ints | None
     pairs: PairNuisances | None = None
     may_remain: float = 0.0
+    observed: Observed | None = None
 
     def sentence(self) -> str:
         """The verdict in plain words."""
+        if self.kernels == ("similar",) and self.left is not None:
+            left = self.left
+            return (
+                f"Pairs of rows whose texts are alike show that the words and covariates left {left.value:+.4f} [{left.ci_lower:+.4f}, {left.ci_upper:+.4f}] of bias, which "
+                f"is taken out; the interval allows for half of it, {self.may_remain:.4f}, more or less. Assumed, not tested: what the models miss is shared by texts in "
+                "proportion to how alike they are."
+            )
         allowed = (
             f" The interval allows for a bias of up to {self.may_remain:.4f} from what rows of one item (or user) share beyond that."
             if self.may_remain > 0
@@ -155,13 +180,25 @@ class PairCorrection:
 
 def wants_pairs(correction: Correction, inputs: Inputs, items: Ints | None, design: Design) -> bool:
     """Whether nuisances have to leave out pairs of folds."""
-    if correction.order == 1 or inputs.logged is not None:
+    if correction.order == 1 or inputs.logged is not None or by_likeness(correction, inputs, items):
         return False
     if wide_parts(design) and (correction.kernels is None or "basis" in correction.kernels):
         return True
     if items is None or (correction.kernels is not None and "same_item" not in correction.kernels):
         return False
     return float((items >= 0).mean()) >= MIN_SERVED
+
+
+def by_likeness(correction: Correction, inputs: Inputs, items: Ints | None) -> bool:
+    """Whether what the models miss is read off texts that are alike: asked for, or most texts are shown once and nothing else was asked for."""
+    if correction.order == 1 or inputs.logged is not None:
+        return False
+    if correction.kernels is not None:
+        return correction.kernels == ("similar",)
+    comparable = any(
+        isinstance(c, Block) and c.kind == "text" and c.width > NARROW for c in inputs.covariates
+    )
+    return comparable and len(inputs.t) <= MOST_ROWS and mostly_once(inputs, items)
 
 
 def correct(
@@ -193,6 +230,8 @@ def correct(
     items = cells_of(inputs, correction.rows_a_cell) if by_cells else repeated_items(inputs)
     se_items = _cluster_items(inputs, items)
     plain = estimate_of(*first, inputs.units, se_items, at_most=at_most)
+    if by_likeness(correction, inputs, items):
+        return _by_likeness(inputs, fitted, estimand, clip, plain, at_most)
     rows = Rows(inputs.t, inputs.y, fitted.problem.w, inputs.units, items)
     # pairs over folds need predictors for pairs of folds
     paired = bool(fitted.ridge is not None and fitted.ridge.eta) and sub is not None
@@ -213,6 +252,33 @@ def correct(
     names = tuple("cells" if by_cells and k == "same_item" else k for k in chosen)
     served = seen.served_by(chosen[0])
     return PairCorrection(2, names, reason, plain, left, seen.bounds, served, best, items, pairs, remains)
+
+
+def _by_likeness(
+    inputs: Inputs, fitted: Nuisances, estimand: str, clip: float, plain: Estimate, at_most: int
+) -> PairCorrection:
+    """The second-order estimate by how alike texts are, and half of what it took out as a bias that may remain."""
+    blocks = [c for c in inputs.covariates if isinstance(c, Block)]
+    observed = Observed(
+        inputs.t, inputs.y, fitted.propensity, fitted.outcome_0, fitted.outcome_1, fitted.problem.w, inputs.units, Clip(clip), blocks, inputs.texts,
+    )  # fmt: skip
+    best, bias = observed.estimate(estimand)
+    left = estimate_of(bias.bias, bias.influence, inputs.units, at_most=at_most)
+    reason = "most texts are shown once."
+    return PairCorrection(
+        2,
+        ("similar",),
+        reason,
+        plain,
+        left,
+        {},
+        1.0,
+        best,
+        None,
+        None,
+        best.may_remain,
+        observed,
+    )
 
 
 def _decide(correction: Correction, inputs: Inputs, seen: Seen) -> tuple[list[str], str]:
@@ -267,6 +333,10 @@ def corrected_group(
     EstimationError
         Hardly a row of the group has a partner in the group.
     """
+    if found.observed is not None:
+        among, _ = found.observed.among(here).estimate(estimand)
+        few = min(len(np.unique(inputs.units[here & (inputs.t == arm)])) for arm in (0, 1))
+        return estimate_of(among.value, among.influence, inputs.units, at_most=few, bias=among.may_remain)
     assert found.pairs is not None
     pairs = replace(found.pairs, keep=here)
     rows = replace(pairs.rows, w=np.where(here, pairs.rows.w, 0.0))
@@ -280,6 +350,8 @@ def corrected_group(
 
 def second_order_again(inputs: Inputs, found: PairCorrection, estimand: str) -> so.PairEstimate | None:
     """Another estimand from the same pairs; None where the fit is of first order."""
+    if found.observed is not None:
+        return found.observed.estimate(estimand)[0]
     if found.order == 1 or found.pairs is None:
         return None
     return _second_order(inputs, found, found.pairs, found.pairs.rows, estimand)
@@ -313,7 +385,7 @@ def clusters(inputs: Inputs, found: PairCorrection) -> Ints | None:
 def _cluster_items(inputs: Inputs, items: Ints | None) -> Ints | None:
     """Item codes for two-way errors: items shown once are clusters of their own; None where nothing repeats."""
     if inputs.items is not None:
-        return inputs.items
+        return inputs.items if int(inputs.items.max()) + 1 < len(inputs.items) else None
     if items is None:
         return None
     return np.where(items < 0, np.arange(len(items)) + int(items.max()) + 1, items).astype(np.int64)

@@ -22,6 +22,7 @@ from causalrec.estimate.correction import Correction, PairCorrection
 from causalrec.estimate.groups import GroupEffects, group_effects
 from causalrec.estimate.modifiers import ModifierRecipe
 from causalrec.estimate.overlap import Overlap
+from causalrec.estimate.similar import Texts
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip, Folds, NuisanceRecipe, Nuisances
@@ -378,8 +379,13 @@ def _inputs(log: ImpressionLog, plan: Plan) -> Inputs:
     )  # X, then W
     return Inputs(
         log.treatment, log.outcome, covariates(log, nodes), log.units, log.items, log.weights, log.logged_propensity,
-        plan.propensity_nodes, plan.outcome_nodes,
+        plan.propensity_nodes, plan.outcome_nodes, words_of(log, nodes),
     )  # fmt: skip
+
+
+def words_of(log: ImpressionLog, nodes: tuple[str, ...]) -> list[Texts]:
+    """(name, distinct texts, codes) of the text columns that are adjusted for."""
+    return [(name, *log.texts(name)) for name in log.roles.text if f"text:{name}" in nodes]
 
 
 def covariates(log: ImpressionLog, nodes: tuple[str, ...]) -> list[Block | pd.Series]:

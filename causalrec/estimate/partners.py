@@ -26,6 +26,9 @@ MOST_CELLS = 2_000
 MOST_BASIS_ROWS = 25_000
 """What shrinking leaves falls faster than the standard error: from here on it is too little for nuisances of pairs of folds, which
 cost two to three times those of single folds, and for a basis that is kept as one column an axis and row."""
+MOSTLY_ONCE = 0.5
+MIN_SERVED = 0.2
+"""Share of rows that must have a partner before a kernel is looked at."""
 ROWS_AN_AXIS = 10
 """A basis has at most one axis for so many rows."""
 
@@ -46,6 +49,13 @@ def share_shown_once(inputs: Inputs) -> float | None:
     """Share of the rows whose text no other row has; None without a text block."""
     codes = _texts(inputs.covariates)
     return None if codes is None else float((np.bincount(codes)[codes] == 1).mean())
+
+
+def mostly_once(inputs: Inputs, items: Ints | None) -> bool:
+    """Whether most rows show a text that no other row shows, and few have an item in common with another."""
+    alone = share_shown_once(inputs)
+    repeat = 0.0 if items is None else float((items >= 0).mean())
+    return alone is not None and alone >= MOSTLY_ONCE and repeat < MIN_SERVED
 
 
 def _texts(covariates: Sequence[object]) -> Ints | None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalrec import second_order as so
-from causalrec.estimate.partners import make_kernel
+from causalrec.estimate.partners import MIN_SERVED, make_kernel
 from causalrec.kernels import TINY, ClusterKernel, Kernel, Rows, serve_both
 from causalrec.nuisance.paired import PairNuisances
 from causalrec.scores import Estimate, estimate_of, folded_quantile
@@ -25,7 +25,6 @@ ALIKE_BEYOND = 1.0
 """The same for what rows of an item share beyond the basis, which is a difference of two such sums."""
 DEAR = 0.1
 """Share by which pairs of one item may add to the standard error before pairs by the words alone are looked at as well."""
-MIN_SERVED = 0.2
 MIN_VARIATION = 0.05
 
 

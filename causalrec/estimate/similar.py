@@ -6,16 +6,18 @@ Pairs of rows of different units whose texts are alike share what acts on both; 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from causalrec import scores
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
-from causalrec.estimate.analysis import Analysis
+from causalrec.nuisance import Clip
+from causalrec.second_order import PairEstimate
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -24,6 +26,10 @@ Texts = tuple[str, Sequence[str], Ints]
 NARROW = 30
 """A representation of no more columns than this is learnt nearly in full: its similarity is not asked for."""
 MAX_WORDS = 5_000
+MORE_OR_LESS = 0.5
+"""Share of what like texts show of the bias by which intervals allow it to be more or less."""
+MOST_ROWS = 200_000
+"""Rows up to which texts are compared without being asked to."""
 MAX_PAIRS = 20_000_000
 
 
@@ -71,17 +77,76 @@ class Similarity:
         return float(((product - w.sum() * np.outer(self.mean, other.mean)) ** 2).sum())
 
 
-def similarities(a: Analysis, texts: Sequence[Texts], min_texts: int) -> list[Similarity]:
-    """Embeddings that the analysis adjusts for, and the TF-IDF of the words of each text column."""
+@dataclass(frozen=True, eq=False)
+class Observed:
+    """Rows, their nuisances, and what their texts say.
+
+    Attributes
+    ----------
+    t, y, e, m0, m1, w : (n,) exposure, outcome, nuisances that the row's unit has not trained (e not clipped), weights
+    units : (n,) codes
+    clip : Clip
+    blocks : sequence of Block
+        Those of more than 30 columns are compared.
+    texts : sequence of (name, distinct texts, codes)
+        Whose words are compared as well.
+    min_texts : int
+        Words in fewer distinct texts than this are left out.
+    """
+
+    t: F64
+    y: F64
+    e: F64
+    m0: F64
+    m1: F64
+    w: F64
+    units: Ints
+    clip: Clip
+    blocks: Sequence[Block] = field(repr=False)
+    texts: Sequence[Texts] = field(default=(), repr=False)
+    min_texts: int = 5
+
+    def among(self, here: npt.NDArray[np.bool_]) -> Observed:
+        """These rows only; the others keep their place and lose their weight."""
+        return replace(self, w=np.where(here, self.w, 0.0))
+
+    def take(self, rows: Ints) -> Observed:
+        """Some rows, numbered anew."""
+        t, y, e, m0, m1, w = (v[rows] for v in (self.t, self.y, self.e, self.m0, self.m1, self.w))
+        units = np.unique(self.units[rows], return_inverse=True)[1]
+        texts = [(name, words, codes[rows]) for name, words, codes in self.texts]
+        return Observed(t, y, e, m0, m1, w, units, self.clip, [b.take(rows) for b in self.blocks], texts, self.min_texts)
+
+    def first_order(self, estimand: str) -> tuple[F64, F64]:
+        """The first-order score (a, b) of an estimand, (n,) each."""
+        if estimand == "att":
+            return scores.aipw_att(self.t, self.y, self.clip.apply_above(self.e), self.m0, self.m1)
+        e = self.e if estimand == "ato" else self.clip.apply(self.e)
+        return scores.SCORES[estimand](self.t, self.y, e, self.m0, self.m1)
+
+    def estimate(self, estimand: str) -> tuple[PairEstimate, PairBias]:
+        """The first-order effect less what pairs of rows with like texts show of its bias; and that bias."""
+        a, b = self.first_order(estimand)
+        value, influence = scores.ratio_influence(a, b, self.w)
+        found = pair_bias(self, estimand, value)
+        used, n = self.w > 0, len(self.w)
+        spread = np.where(used, n * found.rows / np.where(used, self.w, 1.0), 0.0) * float(self.w.mean())
+        own = a / (float(np.average(b, weights=self.w)) or 1.0) - spread
+        remains = MORE_OR_LESS * abs(found.bias)
+        return PairEstimate(value - found.bias, influence - found.influence, own, np.empty(0), remains), found
+
+
+def similarities(seen: Observed) -> list[Similarity]:
+    """Embeddings that are adjusted for, and the TF-IDF of the words of each text column."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    w = a.nuisances.problem.w
+    w, min_texts = seen.w, seen.min_texts
     found = [
         Similarity.of(c.name, c.values.astype(np.float64), c.codes, w)
-        for c in a.inputs.covariates
-        if isinstance(c, Block) and c.width > NARROW
+        for c in seen.blocks
+        if c.width > NARROW
     ]
-    for name, words, codes in texts:
+    for name, words, codes in seen.texts:
         if len(codes) != len(w):
             raise ArgumentError(f"texts {name!r} has {len(codes):,} rows, the analysis {len(w):,}.")
         tfidf = TfidfVectorizer(
@@ -105,40 +170,43 @@ def similarities(a: Analysis, texts: Sequence[Texts], min_texts: int) -> list[Si
 
 @dataclass(frozen=True, eq=False)
 class PairBias:
-    """Σ_k c_k, and its influence function (n,), of mean zero."""
+    """Σ_k c_k; its influence function (n,), of mean zero; and what each row adds, (n,), which sums to it."""
 
     names: tuple[str, ...]
     bias: float
     influence: F64
+    rows: F64
 
 
-def pair_bias(a: Analysis, similarities: list[Similarity]) -> PairBias:
+def pair_bias(seen: Observed, estimand: str, theta: float) -> PairBias:
     """The bias that pairs of rows of different units show: c = G⁻¹ h, summed.
 
     h_k = Σ_{i≠j} K_k(i, j) U_i V_j and G_kl = Σ_{i≠j} K_k K_l: least squares of U_i V_j on the similarities
     (Haseman & Elston, 1972), at a similarity of 1. U and V are the residuals whose conditional means are α and β.
     The influence function is twice the projection of h, conservative where the statistic is degenerate.
     """
-    units, w = a.inputs.units, a.nuisances.problem.w
+    units, w, alike = seen.units, seen.w, similarities(seen)
     i, j = same_unit(units)
-    within = [k.at(i, j) for k in similarities]
+    within = [k.at(i, j) for k in alike]
     ww = w[i] * w[j]
     gram = np.array(
         [
-            [k.overlap(m, w) - float((ww * within[r] * within[s]).sum()) for s, m in enumerate(similarities)]
-            for r, k in enumerate(similarities)
+            [k.overlap(m, w) - float((ww * within[r] * within[s]).sum()) for s, m in enumerate(alike)]
+            for r, k in enumerate(alike)
         ]
     )
     weight = np.linalg.pinv(gram, hermitian=True).sum(axis=0)
     n = len(w)
     rows = np.zeros(n)
-    for sign, u, v in residuals(a):
+    for sign, u, v in residuals(seen, estimand, theta):
         u, v = w * u, w * v
-        for c, k, own in zip(weight, similarities, within, strict=True):
+        for c, k, own in zip(weight, alike, within, strict=True):
             ku, kv = (k.times(x) - np.bincount(i, own * x[j], n) for x in (u, v))
             rows += sign * c * (u * kv + v * ku) / 2
     bias = float(rows.sum())
-    return PairBias(tuple(k.name for k in similarities), bias, 2 * (n * rows - bias))
+    used = w > 0
+    influence = np.where(used, 2 * n * (rows - bias / used.sum()), 0.0)
+    return PairBias(tuple(k.name for k in alike), bias, influence, rows)
 
 
 def same_unit(units: Ints) -> tuple[Ints, Ints]:
@@ -156,21 +224,20 @@ def same_unit(units: Ints) -> tuple[Ints, Ints]:
     return first, order[np.repeat(start, size) + offset]
 
 
-def residuals(a: Analysis) -> list[tuple[float, F64, F64]]:
+def residuals(seen: Observed, estimand: str, theta: float) -> list[tuple[float, F64, F64]]:
     """(sign, U, V) with bias = Σ sign E[E(U | X) E(V | X)], to first order in V, at the propensities of the score.
 
     ATE: (1, T/e − 1, T (Y − m1)/e) and (−1, (1−T)/(1−e) − 1, (1−T)(Y − m0)/(1−e)).
     ATT: (1, (T − (1−T) e/(1−e)) / P(T=1), (1−T)(Y − m0)/(1−e)).
     ATO: (1, T − e, Y − e m1 − (1−e) m0 − θ (T − e)), over E[(T − e)²].
     """
-    t, y, nu, w = a.inputs.t, a.inputs.y, a.nuisances, a.nuisances.problem.w
-    m0, m1 = nu.outcome_0, nu.outcome_1
-    if a.settings.estimand == "ato":
-        r = t - nu.propensity
-        v = y - nu.propensity * m1 - (1 - nu.propensity) * m0 - a.effect.value * r
+    t, y, w, m0, m1 = seen.t, seen.y, seen.w, seen.m0, seen.m1
+    if estimand == "ato":
+        r = t - seen.e
+        v = y - seen.e * m1 - (1 - seen.e) * m0 - theta * r
         return [(1.0, r / float(np.average(r**2, weights=w)), v)]
-    att = a.settings.estimand == "att"
-    e = a.settings.clip.apply_above(nu.propensity) if att else a.settings.clip.apply(nu.propensity)
+    att = estimand == "att"
+    e = seen.clip.apply_above(seen.e) if att else seen.clip.apply(seen.e)
     v0 = (1 - t) * (y - m0) / (1 - e)
     if att:
         return [(1.0, (t - (1 - t) * e / (1 - e)) / float(np.average(t, weights=w)), v0)]

@@ -11,13 +11,22 @@ import numpy.typing as npt
 
 from causalrec import scores
 from causalrec import second_order as so
+from causalrec.blocks import Block
 from causalrec.errors import EstimationError, HonestyError
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Analysis, Inputs
 from causalrec.estimate.correction import clusters
-from causalrec.estimate.fit import covariates
-from causalrec.estimate.partners import basis_columns, cells_of, most_axes, repeated_items, wide_parts
-from causalrec.estimate.rule import MIN_SERVED, varies
+from causalrec.estimate.fit import covariates, words_of
+from causalrec.estimate.partners import (
+    MIN_SERVED,
+    basis_columns,
+    cells_of,
+    most_axes,
+    repeated_items,
+    wide_parts,
+)
+from causalrec.estimate.rule import varies
+from causalrec.estimate.similar import Observed, Texts
 from causalrec.kernels import (
     BlockOfPairs,
     ClusterKernel,
@@ -56,7 +65,7 @@ class HeldOut:
     items : (n,) codes or None
         For errors clustered both ways; None where nothing repeats.
     weights : (n,) row weights, ones where none are declared
-    pairs : HeldOutPairs or None
+    pairs : HeldOutPairs, HeldOutTexts or None
         Partners among the held-out rows; none of their users trained, so that all of them may meet.
     note : str
         Of which order the scores are, and why.
@@ -71,7 +80,7 @@ class HeldOut:
     units: Ints = field(repr=False)
     items: Ints | None = field(repr=False)
     weights: F64 = field(repr=False)
-    pairs: HeldOutPairs | None = field(repr=False)
+    pairs: HeldOutPairs | HeldOutTexts | None = field(repr=False)
     note: str
 
     def __len__(self) -> int:
@@ -106,7 +115,7 @@ class HeldOut:
         items = None if self.items is None else np.unique(self.items[rows], return_inverse=True)[1]
         few = _fewest(self.t[rows], units, None)
         if isinstance(best, so.PairEstimate):
-            return scores.estimate_of(best.value, best.influence, units, items, alpha, few)
+            return scores.estimate_of(best.value, best.influence, units, items, alpha, few, best.may_remain)
         pair = (self.psi[rows], np.ones(int(rows.sum())))
         return scores.clustered_ratio(pair, units, items, self.weights[rows], alpha, few)
 
@@ -166,6 +175,20 @@ class HeldOutPairs:
         return Rows(r.t[where], r.y[where], r.w[where], r.units[where], items), BlockOfPairs(at, None)
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOutTexts:
+    """The held-out rows and their texts, where likeness of texts corrects the fit."""
+
+    observed: Observed = field(repr=False)
+
+    def estimate(self, here: Mask) -> so.PairEstimate | str:
+        """The second-order ATE of the rows `here`, from pairs of like texts among them; or why they say nothing of it."""
+        try:
+            return self.observed.take(np.flatnonzero(here)).estimate("ate")[0]
+        except EstimationError as error:
+            return str(error)
+
+
 def held_out(fit: Fit, test: ImpressionLog) -> HeldOut:
     """Score the rows of users that the fit has not seen.
 
@@ -207,6 +230,8 @@ def _scored(fit: Fit, test: ImpressionLog) -> HeldOut:
     plain = HeldOut(
         psi, inputs.t, inputs.y, e, m0, m1, inputs.units, items, weights, None, "First-order (AIPW) scores."
     )
+    if fit.correction.kernels == ("similar",):
+        return _by_likeness(fit, plain, covered, words_of(test, tuple(str(c.name) for c in covered)))
     return _corrected(fit, plain, repeated, design) if fit.correction.order == 2 else plain
 
 
@@ -234,6 +259,19 @@ def _corrected(fit: Fit, plain: HeldOut, repeated: Ints | None, design: Design) 
     if isinstance(best, str):
         return replace(plain, note=f"First-order (AIPW) scores: of the held-out rows {best}")
     said = "Scores corrected by pairs of held-out rows, as the fit is."
+    return replace(plain, psi=best.scores, pairs=pairs, note=said)
+
+
+def _by_likeness(fit: Fit, plain: HeldOut, covered: list[Any], texts: list[Texts]) -> HeldOut:
+    """The same rows with scores corrected by held-out rows whose texts are alike."""
+    blocks = [c for c in covered if isinstance(c, Block)]
+    clip = fit.analysis.settings.clip
+    w = plain.weights / plain.weights.mean()
+    pairs = HeldOutTexts(Observed(plain.t, plain.y, plain.e, plain.m0, plain.m1, w, plain.units, clip, blocks, texts))
+    best = pairs.estimate(np.ones(len(plain), dtype=bool))
+    if isinstance(best, str):
+        return replace(plain, note=f"First-order (AIPW) scores: {best}")
+    said = "Scores corrected by held-out rows whose texts are alike, as the fit is; intervals of groups allow for half of it more or less, those of curves do not."
     return replace(plain, psi=best.scores, pairs=pairs, note=said)
 
 

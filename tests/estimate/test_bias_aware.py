@@ -45,6 +45,13 @@ def analysed(inputs: Inputs, estimand="ate") -> Analysis:
     return analyse(inputs, settings, None, np.random.default_rng(0))
 
 
+def observed(a: Analysis, texts) -> similar.Observed:
+    nu, inputs = a.nuisances, a.inputs
+    return similar.Observed(
+        inputs.t, inputs.y, nu.propensity, nu.outcome_0, nu.outcome_1, nu.problem.w, inputs.units, a.settings.clip, inputs.covariates[:1], [texts]
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def case():
     inputs, texts, truth = word_log()
@@ -54,7 +61,8 @@ def case():
 def test_pairs_equal_a_loop_over_pairs_of_different_units():
     inputs, texts, _ = word_log(n=400, units=150)
     a = analysed(inputs)
-    similarities = similar.similarities(a, [texts], 5)
+    seen = observed(a, texts)
+    similarities = similar.similarities(seen)
     assert [k.name for k in similarities] == ["text:title", "words:title"]
     rows = np.arange(400)
     every = [k.at(np.repeat(rows, 400), np.tile(rows, 400)).reshape(400, 400) for k in similarities]
@@ -68,7 +76,8 @@ def test_pairs_equal_a_loop_over_pairs_of_different_units():
     product -= np.outer((1 - t) / (1 - e) - 1, (1 - t) * (y - nu.outcome_0) / (1 - e))
     design = np.column_stack([m[apart] for m in every])
     slopes = np.linalg.lstsq(design, product[apart], rcond=None)[0]
-    found = similar.pair_bias(a, similarities)
+    found = similar.pair_bias(seen, "ate", a.effect.value)
+    assert found.rows.sum() == pytest.approx(found.bias)
     assert found.bias == pytest.approx(slopes.sum(), rel=1e-6)
     assert abs(found.influence.mean()) < 1e-9
 
