@@ -21,6 +21,8 @@ ABSURD = 50.0
 TOO_GOOD = 0.97
 FEW_UNITS = 30
 NOTICEABLE = 0.02
+MAX_ALPHA = 0.25
+"""v δ² above which the remainder of the correction was about half a standard error in simulations (``docs/second-order.md``)."""
 
 
 def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[str, ...]:
@@ -32,6 +34,7 @@ def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[s
         *_few_units(inputs),
         *_items_without_partners(found),
         *_texts_shown_once(inputs, found),
+        *_exposure_of_items(found),
     )
 
 
@@ -59,6 +62,16 @@ def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
     return [
         f"{hard}: what the columns miss of the words cannot be seen in this log, and on natural text "
         "that has been half of the confounding. The interval does not allow for it; fit.bias_aware() does, under an assumption that it states."
+    ]
+
+
+def _exposure_of_items(found: PairCorrection) -> list[str]:
+    """Where e(1 − e) is far off, what the effect model misses is averaged with other weights than the estimand's."""
+    if found.alpha <= MAX_ALPHA:
+        return []
+    return [
+        f"Items are exposed far more unlike than the propensities know ({100 * found.alpha:.0f} % of the variation of the exposure): pairs of rows take out what confounds, but the effect "
+        "leans towards items whose exposure varies. estimand='ato' is that effect, exactly."
     ]
 
 

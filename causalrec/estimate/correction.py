@@ -112,6 +112,8 @@ class PairCorrection:
     may_remain : float
         A bias for which the interval allows: what rows of one item (or user) are estimated to share beyond what was taken
         out, where the rule found that too little or too uncertain to take out as well. Of ``"similar"``: half of what was taken out.
+    alpha : float
+        Where items repeat, v δ² a row: how far the exposure models, item effects included, are from what rows of one item say; 0 if not known.
     observed : Observed or None
         The rows and texts that ``"similar"`` compares.
     """
@@ -128,6 +130,7 @@ class PairCorrection:
     pairs: PairNuisances | None = None
     may_remain: float = 0.0
     observed: Observed | None = None
+    alpha: float = 0.0
 
     def sentence(self) -> str:
         """The verdict in plain words."""
@@ -251,7 +254,10 @@ def correct(
     )
     names = tuple("cells" if by_cells and k == "same_item" else k for k in chosen)
     served = seen.served_by(chosen[0])
-    return PairCorrection(2, names, reason, plain, left, seen.bounds, served, best, items, pairs, remains)
+    alpha = 0.0 if estimand == "ato" or "same_item" not in chosen else seen.alpha("same_item")
+    return PairCorrection(
+        2, names, reason, plain, left, seen.bounds, served, best, items, pairs, remains, alpha=alpha
+    )
 
 
 def _by_likeness(
