@@ -22,6 +22,7 @@ from causalrec.estimate.correction import Correction, PairCorrection
 from causalrec.estimate.groups import GroupEffects, group_effects
 from causalrec.estimate.modifiers import ModifierRecipe
 from causalrec.estimate.overlap import Overlap
+from causalrec.estimate.paths import learnt, other_path
 from causalrec.estimate.similar import Texts
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
@@ -284,6 +285,8 @@ class Fit(Displayable):
                 f"{self._item()!r} repeats, so that items count as a sample: errors are clustered by {self._cluster()}."
             )
         notes.append(self.correction.sentence())
+        blocks = [c for c in self.analysis.inputs.covariates if isinstance(c, Block)]
+        notes += [s for s in (learnt(self.nuisances), other_path(self.nuisances, blocks)) if s]
         if type(self.model).__name__.endswith("DML"):
             notes.append(
                 f"{type(self.model).__name__}'s own average is {self.model_average:+.4f} (overlap-weighted, another estimand, and of first order)."
