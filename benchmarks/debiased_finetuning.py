@@ -203,11 +203,15 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
 
 
 def off_policy(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean error in standard errors, and coverage, by arm."""
+    """Mean error in standard errors, and coverage, by arm; of estimated curves, once more without the worlds whose old score knows relevance.
+
+    There position follows relevance beyond what the log declares, and no estimate of P(examined) from it is right.
+    """
     out = {}
-    for arm in ARMS:
-        held = [r[arm] for r in rows if arm in r and "value" in r[arm]]
+    for arm, here in (*((a, rows) for a in ARMS), ("SNIPS estimated", [r for r in rows if "knowing" not in r["cell"]])):
+        held = [r[arm] for r in here if arm in r and "value" in r[arm]]
         held = [h for h in held if "estimated" not in arm or h.get("curve_in_error")]
+        arm = arm if here is rows else f"{arm}, position explained by the log"
         if held:
             z = np.array([(h["value"] - h["truth"]) / h["value_se"] for h in held])
             out[arm] = {"runs": len(z), "mean_error_in_se": float(z.mean()), "sd": float(z.std()), "coverage": float(np.mean([h["covered"] for h in held]))}

@@ -71,7 +71,8 @@ def _values(found: dict[str, Any]) -> list[str]:
     if not found:
         return []
     out = [
-        "**Off-policy value of the tuned ranker** against the true relevance of the rows that it chose, on the users held out of its training.",
+        "**Off-policy value of the tuned ranker** against the true relevance of the rows that it chose, on the users held out of its training. Runs with an estimated curve are those since its "
+        "errors are in the value's (before: 82 % of 22). In two worlds of each seed the old score knows relevance beyond what the log declares: there no curve from the log is right.",
         "",
         "| arm | runs | mean error in SE (reach ≤ .25) | coverage (reach 93–97 %) |",
         "|---|---|---|---|",
