@@ -20,7 +20,7 @@ from causalrec._manifest import FORMAT, MANIFEST, check_files, check_versions, r
 from causalrec._stored import Reader, References, Store, pickled
 from causalrec.errors import ArgumentError, OutputError, SavedError
 from causalrec.estimate import Fit
-from causalrec.estimate.fit import covariates
+from causalrec.estimate.fit import covariates, words_of
 from causalrec.log import ImpressionLog, Ints
 from causalrec.nuisance import Nuisances
 
@@ -162,6 +162,10 @@ class LeftOut:
             raise AttributeError(name)
         _left_out(", ".join(self.owners))
 
+    def __iter__(self) -> NoReturn:
+        """Raises ``SavedError``."""
+        _left_out(", ".join(self.owners))
+
 
 def _left_out(what: str) -> NoReturn:
     raise SavedError(
@@ -224,6 +228,8 @@ def _references(fit: Fit, with_log: bool) -> References:
     out: References = {id(fit.log): ("log",)}
     if inputs.covariates:
         out[id(inputs.covariates)] = (how + "covariates", *names)
+    if inputs.texts:
+        out[id(inputs.texts)] = (how + "texts", *(name for name, _, _ in inputs.texts))
     if nu.design_recipe is not None:
         out[id(nu.design_recipe)] = ("recipe",)
         if type(nu) is Nuisances or not with_log:
@@ -240,6 +246,8 @@ def _resolver(log: ImpressionLog, recipe: Any) -> Callable[..., Any]:
             return recipe
         if what == "covariates":
             return covariates(log, names)
+        if what == "texts":
+            return words_of(log, tuple(f"text:{n}" for n in names))
         if what == "design":
             return recipe.apply(covariates(log, recipe.names), len(log)).keep(names)
         return LeftOut(names) if what == "left out design" else [LeftOut((n,)) for n in names]

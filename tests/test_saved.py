@@ -125,7 +125,9 @@ def test_without_its_log_a_fit_predicts_and_is_judged_and_no_more(tmp_path: Path
     train, test = text_log(unit=unit).split(random_state=0)
     fit = fitted(train, correction=cr.Correction(order=1))
     back = load(save(fit, tmp_path / "slim", with_log=False), trusted=True)
-    assert back.summary() == fit.summary()
+    refit = "The other path"  # is to fit again, which takes the log
+    said = [line for line in fit.summary().splitlines() if refit not in line]
+    assert back.summary().splitlines() == said
     assert set(back.log.frame.columns) == {"shown", "clicked", "age", "device", "item"} | (
         {"user"} if unit else set()
     )

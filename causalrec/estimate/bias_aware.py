@@ -184,9 +184,9 @@ def bias_aware(
 
 
 def _similar(a: Analysis, assumption: SimilarTexts, texts: Sequence[Texts]) -> BiasAware:
-    nu, blocks = a.nuisances, [c for c in a.inputs.covariates if isinstance(c, Block)]
+    nu = a.nuisances
     seen = Observed(
-        a.inputs.t, a.inputs.y, nu.propensity, nu.outcome_0, nu.outcome_1, nu.problem.w, a.inputs.units, a.settings.clip, blocks,
+        a.inputs.t, a.inputs.y, nu.propensity, nu.outcome_0, nu.outcome_1, nu.problem.w, a.inputs.units, a.settings.clip, a.inputs.covariates,
         texts, assumption.min_texts,
     )  # fmt: skip
     found = pair_bias(seen, a.settings.estimand, a.effect.value)

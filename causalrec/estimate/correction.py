@@ -234,7 +234,11 @@ def correct(
     se_items = _cluster_items(inputs, items)
     plain = estimate_of(*first, inputs.units, se_items, at_most=at_most)
     if by_likeness(correction, inputs, items):
-        return _by_likeness(inputs, fitted, estimand, clip, plain, at_most)
+        try:
+            return _by_likeness(inputs, fitted, items, estimand, Clip(clip), plain, at_most)
+        except EstimationError:  # nothing to compare, or too many rows of one user
+            if correction.kernels is not None:
+                raise
     rows = Rows(inputs.t, inputs.y, fitted.problem.w, inputs.units, items)
     # pairs over folds need predictors for pairs of folds
     paired = bool(fitted.ridge is not None and fitted.ridge.eta) and sub is not None
@@ -261,30 +265,19 @@ def correct(
 
 
 def _by_likeness(
-    inputs: Inputs, fitted: Nuisances, estimand: str, clip: float, plain: Estimate, at_most: int
+    inputs: Inputs, fitted: Nuisances, items: Ints | None, estimand: str, clip: Clip, plain: Estimate, at_most: int
 ) -> PairCorrection:
     """The second-order estimate by how alike texts are, and half of what it took out as a bias that may remain."""
-    blocks = [c for c in inputs.covariates if isinstance(c, Block)]
-    observed = Observed(
-        inputs.t, inputs.y, fitted.propensity, fitted.outcome_0, fitted.outcome_1, fitted.problem.w, inputs.units, Clip(clip), blocks, inputs.texts,
-    )  # fmt: skip
+    nuisances = fitted.propensity, fitted.outcome_0, fitted.outcome_1, fitted.problem.w
+    observed = Observed(inputs.t, inputs.y, *nuisances, inputs.units, clip, inputs.covariates, inputs.texts)
     best, bias = observed.estimate(estimand)
-    left = estimate_of(bias.bias, bias.influence, inputs.units, at_most=at_most)
-    reason = "most texts are shown once."
-    return PairCorrection(
-        2,
-        ("similar",),
-        reason,
-        plain,
-        left,
-        {},
-        1.0,
-        best,
-        None,
-        None,
-        best.may_remain,
-        observed,
+    left = estimate_of(
+        bias.bias, bias.influence, inputs.units, _cluster_items(inputs, items), at_most=at_most
     )
+    return PairCorrection(
+        2, ("similar",), "most texts are shown once.", plain, left, {}, 1.0, best, items,
+        may_remain=best.may_remain, observed=observed,
+    )  # fmt: skip
 
 
 def _decide(correction: Correction, inputs: Inputs, seen: Seen) -> tuple[list[str], str]:
@@ -342,7 +335,9 @@ def corrected_group(
     if found.observed is not None:
         among, _ = found.observed.among(here).estimate(estimand)
         few = min(len(np.unique(inputs.units[here & (inputs.t == arm)])) for arm in (0, 1))
-        return estimate_of(among.value, among.influence, inputs.units, at_most=few, bias=among.may_remain)
+        return estimate_of(
+            among.value, among.influence, inputs.units, _cluster_items(inputs, found.items), at_most=few, bias=among.may_remain,
+        )  # fmt: skip
     assert found.pairs is not None
     pairs = replace(found.pairs, keep=here)
     rows = replace(pairs.rows, w=np.where(here, pairs.rows.w, 0.0))

@@ -17,6 +17,7 @@ from causalrec import scores
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.nuisance import Clip
+from causalrec.nuisance.columns import Covariate
 from causalrec.second_order import PairEstimate
 
 F64 = npt.NDArray[np.float64]
@@ -86,8 +87,8 @@ class Observed:
     t, y, e, m0, m1, w : (n,) exposure, outcome, nuisances that the row's unit has not trained (e not clipped), weights
     units : (n,) codes
     clip : Clip
-    blocks : sequence of Block
-        Those of more than 30 columns are compared.
+    covariates : sequence of Block or named Series
+        Blocks of more than 30 columns are compared.
     texts : sequence of (name, distinct texts, codes)
         Whose words are compared as well.
     min_texts : int
@@ -102,7 +103,7 @@ class Observed:
     w: F64
     units: Ints
     clip: Clip
-    blocks: Sequence[Block] = field(repr=False)
+    covariates: Sequence[Covariate] = field(repr=False)
     texts: Sequence[Texts] = field(default=(), repr=False)
     min_texts: int = 5
 
@@ -115,7 +116,8 @@ class Observed:
         t, y, e, m0, m1, w = (v[rows] for v in (self.t, self.y, self.e, self.m0, self.m1, self.w))
         units = np.unique(self.units[rows], return_inverse=True)[1]
         texts = [(name, words, codes[rows]) for name, words, codes in self.texts]
-        return Observed(t, y, e, m0, m1, w, units, self.clip, [b.take(rows) for b in self.blocks], texts, self.min_texts)
+        blocks = [c.take(rows) for c in self.covariates if isinstance(c, Block)]
+        return Observed(t, y, e, m0, m1, w, units, self.clip, blocks, texts, self.min_texts)
 
     def first_order(self, estimand: str) -> tuple[F64, F64]:
         """The first-order score (a, b) of an estimand, (n,) each."""
@@ -143,8 +145,8 @@ def similarities(seen: Observed) -> list[Similarity]:
     w, min_texts = seen.w, seen.min_texts
     found = [
         Similarity.of(c.name, c.values.astype(np.float64), c.codes, w)
-        for c in seen.blocks
-        if c.width > NARROW
+        for c in seen.covariates
+        if isinstance(c, Block) and c.width > NARROW
     ]
     for name, words, codes in seen.texts:
         if len(codes) != len(w):

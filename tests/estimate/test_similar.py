@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from scipy.special import expit
 
 import causalrec as cr
 from causalrec.blocks import Block
-from causalrec.errors import ArgumentError
+from causalrec.errors import ArgumentError, EstimationError, SavedError
 from causalrec.estimate.similar import MORE_OR_LESS
 
 WORDS = [f"word{k}" for k in range(60)]
@@ -127,6 +129,30 @@ def test_held_out_users_are_scored_alike() -> None:
     assert whole.bias_bound > 0
     half = scored.effect(np.arange(len(test)) < len(test) // 2)
     assert half.ci_lower < whole.value < half.ci_upper
+
+
+def test_what_cannot_be_compared_falls_back_unless_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from causalrec.estimate import similar
+
+    monkeypatch.setattr(similar, "MAX_PAIRS", 10)
+    log, _ = draw(6, n=1_000)
+    assert fitted(log).correction.kernels != ("similar",)
+    with pytest.raises(EstimationError, match="few units have most rows"):
+        fitted(log, correction=cr.Correction(kernels=("similar",)))
+
+
+def test_a_saved_fit_without_its_log_keeps_no_text(fit: cr.Fit, tmp_path: Path) -> None:
+    whole = cr.load(cr.save(fit, tmp_path / "whole"), trusted=True)
+    assert whole.effect == fit.effect
+    assert whole.by("age", bins=2).to_frame().equals(fit.by("age", bins=2).to_frame())
+    folder = cr.save(fit, tmp_path / "slim", with_log=False)
+    for file in folder.iterdir():
+        raw = file.read_bytes()
+        assert b"word1" not in (gzip.decompress(raw) if file.suffix == ".gz" else raw), file.name
+    slim = cr.load(folder, trusted=True)
+    assert slim.effect == fit.effect
+    with pytest.raises(SavedError, match="saved with with_log=False"):
+        slim.by("age", bins=2)
 
 
 def test_the_order_of_rows_changes_nothing() -> None:
