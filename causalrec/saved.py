@@ -229,7 +229,7 @@ def _references(fit: Fit, with_log: bool) -> References:
     if inputs.covariates:
         out[id(inputs.covariates)] = (how + "covariates", *names)
     if inputs.texts:
-        out[id(inputs.texts)] = (how + "texts", *(name for name, _, _ in inputs.texts))
+        out[id(inputs.texts)] = (how + "texts", *(t.name if isinstance(t, LeftOut) else t[0] for t in inputs.texts))
     if nu.design_recipe is not None:
         out[id(nu.design_recipe)] = ("recipe",)
         if type(nu) is Nuisances or not with_log:
