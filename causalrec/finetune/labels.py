@@ -297,10 +297,9 @@ def _theta(log: ImpressionLog, examination: Curve | None) -> F64 | None:
 
 def _curve_error(log: ImpressionLog, examination: Curve | None) -> CurveError | None:
     """How unsure the curve is at each row shown; None without a curve, or for one that was given."""
-    covariance = getattr(examination, "covariance", None)
-    if examination is None or covariance is None or not np.any(covariance):
+    covariance, positions = getattr(examination, "covariance", None), getattr(examination, "positions", None)
+    if covariance is None or positions is None or not np.any(covariance):
         return None
-    positions = np.asarray(vars(examination)["positions"])
     at, shown = np.full(len(log), -1), log.treatment == 1
     at[shown] = np.searchsorted(positions, log.frame[log.roles.position[0]].to_numpy()[shown])
     return CurveError(at, covariance)

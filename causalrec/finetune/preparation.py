@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,12 @@ from causalrec.represent.text import TextEmbedder
 from causalrec.scores import Estimate, clustered_ratio
 
 F64 = npt.NDArray[np.float64]
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """Where runs without a folder of their own live until Python ends."""
+    return tempfile.TemporaryDirectory(prefix="causalrec-")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +114,7 @@ class Prepared:
     def ranker(self, output: str | Path | None, start: dict[str, Any] | None = None) -> Ranker:
         """Train with each objective, and keep one."""
         job = self.job
-        folder = Path(tempfile.mkdtemp(prefix="causalrec-ranker-")) if output is None else Path(output)
+        folder = Path(tempfile.mkdtemp(dir=_scratch().name)) if output is None else Path(output)
         objectives = job._objectives()
         many = len(objectives) > 1
         runs: dict[str, tuple[Objective, Trained]] = {}

@@ -58,7 +58,7 @@ def finetune(
         To start from.
     output : path or None
         A folder for checkpoints and the tuned encoder. A run that was cut off goes on there when it is called again with the
-        same arguments. None is a temporary folder.
+        same arguments. None is a temporary folder, which is gone when Python ends; ``Ranker.save`` keeps the ranker.
     random_state : int, Generator or None
 
     Returns
