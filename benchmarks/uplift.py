@@ -2,7 +2,7 @@
 
     CAUSALREC_DATA=... python benchmarks/uplift.py [part ...] [--reps R] [--seed S]
 
-Parts: heterogeneity (D7, 50,000 rows), null (no heterogeneity), coverage (users of 5 to 50 rows), pairs (the same where an
+Parts: heterogeneity (D7, 50,000 rows), bound (how far it can be taken), null (no heterogeneity), coverage (users of 5 to 50 rows), pairs (the same where an
 unseen trait of the item confounds), hillstrom (AUTOC against EconML), stages (six final stages), million (time and memory),
 saved (a fit on disk). A repetition's figures are kept in benchmarks/cache/uplift-<part>.jsonl and not computed again; the tables
 go to benchmarks/results/uplift.json with the number of repetitions that they rest on. Seeds start at 20,261,122, those used
@@ -146,6 +146,47 @@ def heterogeneity(seed: int) -> Row:
     }
 
 
+def bound(seed: int) -> Row:
+    """How far D7 can be taken: the same model on scores of the true nuisances, on the few numbers through which the words act, and without noise.
+
+    "true nuisances": what remains is the noise of single clicks and what the features cannot say. "no noise": the features' least squares fit of the
+    true effect itself, on the training rows. "true latents": second-degree polynomial of the numbers that the effect depends on, on scores of the true nuisances.
+    """
+    from sklearn.linear_model import RidgeCV
+    from sklearn.preprocessing import PolynomialFeatures
+
+    logs, truths = zip(*(words_and_truth(s) for s in (seed, seed + 500_000)), strict=True)
+    (log, test), (draw, other) = logs, truths
+    plan = cr.identify(log)
+    fitted = cr.estimate(log, plan, correction=cr.Correction(order=1), random_state=seed)
+    true = replace(fitted.nuisances, propensity=draw.e, outcome_0=draw.m0, outcome_1=draw.m1)
+    best = cr.estimate(log, plan, nuisances=true, correction=cr.Correction(order=1), model=cr.WordEffects(), random_state=seed)
+    tau, tau_train = other.m1 - other.m0, draw.m1 - draw.m0
+
+    def error(cate: np.ndarray) -> float:
+        return float(np.sqrt(((cate - tau) ** 2).mean()) / tau.std())
+
+    psi = best.analysis.pair[0]
+    polynomial = PolynomialFeatures(2, include_bias=False)
+    z, z_test = polynomial.fit_transform(draw.z), polynomial.transform(other.z)
+    latents = RidgeCV(np.logspace(0, 5, 11)).fit(z, psi).predict(z_test)
+    features, x, x_test = best.model.features_, best.modifiers.matrix(log), best.modifiers.matrix(test)
+    alone = RidgeCV(np.logspace(-3, 3, 7)).fit(features.matrix(x), tau_train).predict(features.matrix(x_test))
+    oracle = ranking.gains(ranking.ties(tau), tau, np.ones_like(tau)).qini()
+    out: Row = {}
+    for name, cate in {"true nuisances": best.cate(test), "true latents": latents, "no noise": alone}.items():
+        out[f"√PEHE / sd(tau), {name}"] = error(cate)
+        out[f"Qini / oracle, {name}"] = ranking.gains(ranking.ties(cate), tau, np.ones_like(tau)).qini() / oracle
+    return out
+
+
+def words_and_truth(seed: int) -> tuple[cr.ImpressionLog, Any]:
+    """The log of ``words_log`` and the draw that it came from."""
+    import text_worlds
+
+    return words_log(seed), text_worlds.worlds()["D7-50k"].draw(seed)
+
+
 def words_log(seed: int) -> cr.ImpressionLog:
     """An embedded log of D7 with each row's true effect and users of its own."""
     import text_worlds
@@ -268,7 +309,7 @@ def saved(seed: int) -> Row:
 
 
 PARTS: dict[str, tuple[Callable[[int], Row], int]] = {
-    "heterogeneity": (heterogeneity, 20), "null": (null, 1_000), "coverage": (coverage, 500), "pairs": (pairs, 500),
+    "heterogeneity": (heterogeneity, 20), "bound": (bound, 5), "null": (null, 1_000), "coverage": (coverage, 500), "pairs": (pairs, 500),
     "hillstrom": (hillstrom, 50), "stages": (stages, 3), "million": (million, 1),
     "saved": (saved, 1),
 }  # fmt: skip

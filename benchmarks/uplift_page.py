@@ -6,6 +6,7 @@ from typing import Any
 
 PARTS = {
     "heterogeneity": "Effects that vary with the words (D7): learnt from 50,000 rows, judged on 50,000 of other users",
+    "bound": "How far D7 can be taken: scores of the true nuisances, the numbers through which the words act in place of the words, and the features fitted to the true effect without noise",
     "null": "No heterogeneity: share of logs in which each test claims some at 5 %",
     "coverage": "Coverage of 95 % intervals of the fitted ranking, users of 5 to 50 rows; by row: with errors that take rows for independent",
     "pairs": "The same where an unseen trait of the item confounds, scores corrected by pairs",
