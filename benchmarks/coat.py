@@ -182,6 +182,15 @@ def table(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return out
 
 
+def _write(rows: pd.DataFrame) -> None:
+    """The table; settings of earlier runs whose cache is gone stay."""
+    before: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"options": {}, "table": []}
+    now = table(rows)
+    kept = [r for r in before["table"] if r["setting"] not in {n["setting"] for n in now}]
+    options = before["options"] | json.loads(OPTIONS.read_text())
+    RESULTS.write_text(json.dumps({"options": options, "table": kept + now}, indent=1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
@@ -200,8 +209,7 @@ def main() -> None:
                 print(row, flush=True)
                 with CACHE.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-        rows = pd.read_json(CACHE, lines=True)
-        RESULTS.write_text(json.dumps({"options": json.loads(OPTIONS.read_text()), "table": table(rows)}, indent=1))
+        _write(pd.read_json(CACHE, lines=True))
 
 
 if __name__ == "__main__":
