@@ -18,6 +18,7 @@ from causalrec.estimate.correction import (
     PairCorrection,
     clusters,
     correct,
+    of_repeated_items,
     second_order_again,
     wants_pairs,
 )
@@ -122,6 +123,8 @@ class Analysis:
 
     ``effect`` is of second order where ``correction.order`` is 2; ``pair`` is the first-order score. ``by_unit`` is
     the effect with errors by unit alone, ``by_item`` that with errors by unit and item, None where no item repeats.
+    ``of_repeated`` is the effect on rows whose item was shown more than once, where pairs of one item correct the effect and other
+    rows have none.
     """
 
     inputs: Inputs
@@ -136,6 +139,7 @@ class Analysis:
     anyway: scores.Estimate | None
     overlap: Overlap
     caveats: tuple[str, ...]
+    of_repeated: scores.Estimate | None = None
 
     @property
     def scores(self) -> F64:
@@ -208,6 +212,7 @@ def analyse(
         _share_anyway(inputs, settings, found, at, fitted.logged),
         overlap,
         (*thin, *caveats(inputs, fitted, found)),
+        of_repeated_items(inputs, found, settings.estimand),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from causalrec.blocks import Block
-from causalrec.estimate.partners import MOSTLY_ONCE, share_shown_once
+from causalrec.estimate.partners import MOSTLY_ONCE, NOTICEABLE, share_shown_once
 from causalrec.nuisance.columns import robust_scale
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ ABSURD = 50.0
 """Quartile ranges from the median beyond which a number looks like a sentinel or an error."""
 TOO_GOOD = 0.97
 FEW_UNITS = 30
-NOTICEABLE = 0.02
 MAX_ALPHA = 0.25
 """v δ² above which the remainder of the correction was about half a standard error in simulations (``docs/second-order.md``)."""
 
@@ -44,7 +43,7 @@ def _items_without_partners(found: PairCorrection) -> list[str]:
         return []
     return [
         f"{100 * alone:.0f} % of the rows have no partner (items shown once, or to one user): for them the effect model's error, not the confounding, "
-        "is taken to be that of the others."
+        "is taken to be that of the others. The effect on items shown more than once stands beside it."
     ]
 
 

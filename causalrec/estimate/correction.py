@@ -14,6 +14,7 @@ from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.partners import (
     MIN_SERVED,
+    NOTICEABLE,
     cells_of,
     make_kernel,
     mostly_once,
@@ -347,6 +348,22 @@ def corrected_group(
     return estimate_of(
         best.value, best.influence, inputs.units, _cluster_items(inputs, found.items), at_most=few
     )
+
+
+def of_repeated_items(inputs: Inputs, found: PairCorrection, estimand: str) -> Estimate | None:
+    """The effect on rows whose item was shown more than once; None where that is nearly all of them, or pairs of one item are not used.
+
+    The headline lends the other rows the repeated items' error of the effect model. This one leaves them out: another population.
+    """
+    if "same_item" not in found.kernels or found.items is None:
+        return None
+    here = found.items >= 0
+    if here.mean() > 1 - NOTICEABLE:
+        return None
+    try:
+        return corrected_group(inputs, found, here, estimand)
+    except EstimationError:
+        return None
 
 
 def second_order_again(inputs: Inputs, found: PairCorrection, estimand: str) -> so.PairEstimate | None:

@@ -261,6 +261,8 @@ class Fit(Displayable):
         yield f"effect, {self.estimand}", self.analysis.effect
         if self.correction.order == 2:
             yield f"effect, {self.estimand}, first order (AIPW)", self.first_order
+        if self.analysis.of_repeated is not None:
+            yield f"effect, {self.estimand}, on items shown more than once", self.analysis.of_repeated
         if self.correction.left is not None:
             yield "bias that the words and covariates left", self.correction.left
         if self.by_item is not None:

@@ -26,6 +26,8 @@ MOST_CELLS = 2_000
 MOST_BASIS_ROWS = 25_000
 """What shrinking leaves falls faster than the standard error: from here on it is too little for nuisances of pairs of folds, which
 cost two to three times those of single folds, and for a basis that is kept as one column an axis and row."""
+NOTICEABLE = 0.02
+"""Share of rows without a partner that is worth a word."""
 MOSTLY_ONCE = 0.5
 MIN_SERVED = 0.2
 """Share of rows that must have a partner before a kernel is looked at."""

@@ -62,3 +62,23 @@ def test_clipped_propensities_leave_the_first_order_and_widen_it() -> None:
 def test_the_ato_needs_no_such_caveat(estimand: str) -> None:
     fit = fitted(draw(2, strength=3.0, items=2_500)[0], estimand=estimand)
     assert ("far more unlike" in fit.summary()) == (estimand == "att")
+
+
+def test_the_effect_on_items_shown_more_than_once_stands_beside_the_headline() -> None:
+    """Effects of items shown once differ: the headline lends them what the others say, the line beside it leaves them out."""
+    log, _ = draw(3, strength=1.0, items=500)
+    assert fitted(log).analysis.of_repeated is None, "every item repeats"
+    frame = log.frame.copy()
+    rng = np.random.default_rng(0)
+    once = rng.random(len(frame)) < 0.3
+    frame["item"] = np.where(once, 10_000 + np.arange(len(frame)), frame["item"])
+    frame.loc[once, "y"] = (rng.random(int(once.sum())) < 0.2 + 0.5 * frame.loc[once, "t"]).astype(int)
+    log = cr.read_log(frame, treatment="t", outcome="y", unit="user", item="item", confounders=["age"])
+    fit = fitted(log)
+    beside = fit.analysis.of_repeated
+    assert fit.correction.order == 2
+    assert beside is not None
+    kept = fitted(log.take(np.flatnonzero(~once)))
+    assert abs(beside.value - kept.effect) < kept.std_error
+    assert "on items shown more than once" in fit.summary()
+    assert beside.ci_lower < beside.value < beside.ci_upper
