@@ -150,6 +150,7 @@ def main() -> None:
         ("text_hidden", text_page.hidden),
         ("text_peers", text_page.peers),
         ("shown_once", text_page.shown_once),
+        ("arm_pairs", text_page.arm_pairs),
         ("tuned_encoder", text_page.tuned),
         ("diagnostics", text_page.diagnostics),
         ("uplift", uplift_page.section),

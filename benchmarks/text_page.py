@@ -238,6 +238,23 @@ def shown_once(results: dict[str, Any]) -> list[str]:
     ]
 
 
+def arm_pairs(rows: list[dict[str, Any]]) -> list[str]:
+    """Contrasts of several arms."""
+    out = [
+        "## Several arms",
+        "",
+        "`python benchmarks/arm_pairs.py`: three arms, 6,000 rows, 500 items; a trait of the item that no column holds moves arm and click. Joint: for all three contrasts at once.",
+        "",
+        "| contrast | R | bias ± MC | SD; mean SE | coverage | joint |",
+        "|---|---|---|---|---|---|",
+    ]
+    out += [
+        f"| {r['contrast']} | {r['R']} | {r['bias']:+.4f} ± {r['mc_error']:.4f} | {r['sd']:.4f}; {r['mean_se']:.4f} | {100 * r['coverage']:.0f} % [{100 * r['low']:.0f}, {100 * r['high']:.0f}] | {100 * r['joint']:.0f} % |"
+        for r in rows
+    ]
+    return [*out, ""]
+
+
 def tuned(results: dict[str, Any]) -> list[str]:
     """The encoder tuned in the fold."""
     out = [

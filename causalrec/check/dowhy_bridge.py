@@ -162,11 +162,15 @@ def _effect(
 ) -> float:
     """Causalrec's effect on DoWhy's perturbed table; `kept_out` are columns that the propensity does without."""
     covariates: list[Block | pd.Series] = []
+    texts = []
     adjusted = set(estimand.get_adjustment_set())  # in the order of the columns, along which folds are drawn
     for name in (str(c) for c in data.columns if c in adjusted):
         column = data[name].reset_index(drop=True)
         if name in blocks:
-            covariates.append(replace(blocks[name], name=name, codes=column.to_numpy(dtype=np.int64)))
+            block = replace(blocks[name], name=name, codes=column.to_numpy(dtype=np.int64))
+            covariates.append(block)
+            if block.texts is not None:
+                texts.append((block.columns[0], list(block.texts), block.codes))
         else:
             covariates.append(column)
     names = tuple(str(c.name) for c in covariates)
@@ -179,5 +183,6 @@ def _effect(
         logged=data[LOGGED].to_numpy(dtype=np.float64) if LOGGED in data else None,
         propensity_names=tuple(name for name in names if name not in kept_out),
         outcome_names=names,
+        texts=texts,
     )
     return analyse(inputs, settings, recipe, np.random.default_rng(seed)).effect.value

@@ -171,7 +171,12 @@ def _bounds(a: Analysis, g: _Group, added: msm.Excess) -> Bounds:
         more, influence = scores.ratio_influence(excess[g.here], a.pair[1][g.here], w)
         ends.append(
             scores.estimate_of(
-                g.start.value + more, g.start.influence + influence, g.units, g.items, at_most=g.at_most
+                g.start.value + more,
+                g.start.influence + influence,
+                g.units,
+                g.items,
+                at_most=g.at_most,
+                bias=g.start.bias_bound,
             )
         )
     low, high = ends

@@ -304,13 +304,7 @@ def _can_pair(inputs: Inputs, settings: Settings, recipe: NuisanceRecipe | None,
 
 def rescore(analysis: Analysis, estimand: str) -> Analysis:
     """The same nuisances under another estimand, or raise ``OverlapError``."""
-    found = analysis.correction
-    same_order = replace(
-        analysis.settings.correction, order=1 if found.order == 1 else 2, kernels=found.kernels or None
-    )
-    settings = replace(
-        analysis.settings, estimand=check_choice(estimand, "estimand", ESTIMANDS), correction=same_order
-    )
+    settings = replace(analysis.settings, estimand=check_choice(estimand, "estimand", ESTIMANDS))
     return analyse(analysis.inputs, settings, analysis.nuisances, np.random.default_rng(0))
 
 
@@ -339,10 +333,20 @@ def _share_anyway(
         return None
     if corrected is None:
         pair = scores.share_anyway(inputs.t, inputs.y, settings.clip.apply_above(e), m0, m1)
-        return scores.clustered_ratio(pair, inputs.units, items, inputs.weights, at_most=few)
+        treated = float(
+            np.average(inputs.t * inputs.y, weights=inputs.weights)
+            / np.average(inputs.t, weights=inputs.weights)
+        )
+        found_ratio = scores.ratio_influence(*pair, inputs.weights)
+        return scores.estimate_of(
+            *found_ratio, inputs.units, items, at_most=few, bias=found.may_remain / treated
+        )
     mean, of_mean = scores.ratio_influence(inputs.t * inputs.y, inputs.t, inputs.weights)
     influence = corrected.value / mean**2 * of_mean - corrected.influence / mean
-    return scores.estimate_of(1 - corrected.value / mean, influence, inputs.units, items, at_most=few)
+    bias = max(corrected.may_remain, found.may_remain) / mean
+    return scores.estimate_of(
+        1 - corrected.value / mean, influence, inputs.units, items, at_most=few, bias=bias
+    )
 
 
 def _check_items(inputs: Inputs) -> None:

@@ -13,9 +13,9 @@ from causalrec import scores
 from causalrec.errors import EstimationError, OverlapError
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
 from causalrec.estimate.contrasts import Effect
-from causalrec.estimate.correction import Correction, wants_pairs
+from causalrec.estimate.correction import Correction, by_likeness, wants_pairs
 from causalrec.estimate.fit import covariates, words_of
-from causalrec.estimate.partners import repeated_items
+from causalrec.estimate.partners import NOTICEABLE, repeated_items
 from causalrec.estimate.several import Adjusted
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
@@ -39,12 +39,15 @@ class ArmPairs:
         Of these rows, weighed by 1 / P(either arm | x) so that they stand for the whole log; None where it could not be made.
     reason : str
         Why there is no analysis.
+    share : float
+        Of the rows' weight, that of items with a row of either arm: for them the contrast speaks.
     """
 
     arm: Any
     rows: Ints
     analysis: Analysis | None
     reason: str = ""
+    share: float = 1.0
 
     @property
     def corrected(self) -> bool:
@@ -61,6 +64,20 @@ class ArmPairs:
         if self.analysis is None:
             return f"{self.arm!r}: first order, since its rows and the control's cannot be compared in pairs: {self.reason}"
         return f"{self.arm!r} against the control: {self.analysis.correction.sentence()}"
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of the contrast has to know, the arm named."""
+        if self.analysis is None:
+            return ()
+        told = list(self.analysis.caveats)
+        if self.corrected and self.share < 1 - NOTICEABLE:
+            told.insert(
+                0,
+                f"items with rows of either arm have {100 * self.share:.0f} % of the weight, and the contrast is theirs: where effects go with what decides how often an item has these arms, "
+                "it is not that of all items. Longer series, or fewer arms, would tell.",
+            )
+        return tuple(f"{self.arm!r} against the control: {t}" for t in told)
 
 
 def arm_pairs(
@@ -97,7 +114,8 @@ def arm_pairs(
         return ()
     whole = _inputs(log, plan, np.zeros(len(log)), None)
     items = repeated_items(whole)
-    if not asked and not wants_pairs(correction, whole, items, adjusted.outcome_design):
+    looks = wants_pairs(correction, whole, items, adjusted.outcome_design) or by_likeness(correction, whole, items)
+    if not asked and not looks:
         return ()
     found = []
     for k in range(1, e.shape[1]):
@@ -108,10 +126,10 @@ def arm_pairs(
         settings = Settings("ate", clip, folds, correction)
         try:
             made = analyse(inputs, settings, recipe, np.random.default_rng(seed + k))
-            found.append(ArmPairs(log.arms[k], rows, made))
+            found.append(ArmPairs(log.arms[k], rows, made, share=_share_met(adjusted.weights, rows, items)))
         except (OverlapError, EstimationError) as error:
             if asked:
-                raise
+                raise type(error)(f"arm {log.arms[k]!r} against {log.arms[0]!r}: {error}") from error
             found.append(ArmPairs(log.arms[k], rows, None, str(error)))
     return tuple(found)
 
@@ -139,6 +157,19 @@ def standing_for_all(w: F64, either: F64, rows: Ints, items: Ints | None) -> F64
     had = np.bincount(here[here >= 0], found[here >= 0], size)
     prior = PRIOR_ROWS * float(w.mean())
     return np.where(here >= 0, found * ((whole + prior) / (had + prior))[here], found)
+
+
+def _share_met(w: F64, rows: Ints, items: Ints | None) -> float:
+    """Share of the weight of all rows that items with at least one of these rows have; items shown once count where they are among them."""
+    if items is None:
+        return 1.0
+    met = np.zeros(len(w), dtype=bool)
+    met[rows] = True
+    known = items >= 0
+    if known.any():
+        met[known] = np.bincount(items[known], met[known])[items[known]] > 0
+    met[~known] = True
+    return float(w[met].sum() / w.sum())
 
 
 def _inputs(log: ImpressionLog, plan: Plan, t: F64, weights: F64 | None) -> Inputs:

@@ -80,7 +80,12 @@ class ArmsFit(Displayable):
 
     @property
     def best_arm(self) -> Any:
-        """The arm with the highest effect if it is above every other one by the joint intervals; None otherwise."""
+        """The arm with the highest effect if it is above every other one by the joint intervals; None otherwise.
+
+        None as well where some contrasts were corrected by pairs of rows and others could not be: these are not alike.
+        """
+        if self._corrected and any(p.analysis is None for p in self.by_pairs):
+            return None
         top = int(np.argmax([0.0, *(c.effect for c in self.contrasts)]))
         for pair in self.pairs:
             if pair.arm == self.arms[top] and pair.joint_lower <= 0:
@@ -166,13 +171,14 @@ class ArmsFit(Displayable):
             "joint_*: for all contrasts against the control at once; rows of two other arms, for all pairs at once.",
             "No arm is separated from all others."
             if best is None
-            else f"{best!r} has the highest mean, above every other arm (joint 95 % intervals of all pairs).",
+            else f"{best!r} is above every other arm (joint 95 % intervals of all pairs).",
         ]
         for o in self.overlap:
             notes.append(
                 f"{o.arm!r}: {o.n:,} rows, effective {o.ess:,.0f}; {100 * o.share_clipped:.1f} % of all rows clipped at {self.clip.bound:.3g}; held-out AUC {o.auc:.3f}."
             )
         notes += [p.sentence() for p in self.by_pairs]
+        notes += [caveat for p in self.by_pairs for caveat in p.caveats]
         if self._corrected:
             notes.append(
                 "Means are of first order and keep what pairs of rows took out of the contrasts: go by the contrasts."

@@ -20,6 +20,7 @@ ABSURD = 50.0
 """Quartile ranges from the median beyond which a number looks like a sentinel or an error."""
 TOO_GOOD = 0.97
 FEW_UNITS = 30
+MAX_CLIPPED = 0.1
 MAX_ALPHA = 0.25
 """v δ² above which the remainder of the correction was about half a standard error in simulations (``docs/second-order.md``)."""
 
@@ -34,6 +35,7 @@ def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[s
         *_items_without_partners(found),
         *_texts_shown_once(inputs, found),
         *_exposure_of_items(found),
+        *_clipped(inputs, fitted, found),
     )
 
 
@@ -61,6 +63,21 @@ def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
     return [
         f"{hard}: what the columns miss of the words cannot be seen in this log, and on natural text "
         "that has been half of the confounding. The interval does not allow for it; fit.bias_aware() does, under an assumption that it states."
+    ]
+
+
+def _clipped(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> list[str]:
+    """Pairs of rows go on where propensities are clipped: they take out far more than they leave."""
+    if found.pairs is None or found.estimand == "ato":
+        return []
+    e, bound = fitted.propensity, found.pairs.clip
+    beyond = (e > 1 - bound) | ((e < bound) & (found.estimand == "ate"))
+    share = float(np.average(beyond, weights=inputs.weights))
+    if share <= MAX_CLIPPED:
+        return []
+    return [
+        f"{100 * share:.0f} % of the propensities are clipped: for these rows pairs take out what confounds less exactly, by as much as the clip moves e(1 − e). "
+        "estimand='ato' needs no clip."
     ]
 
 

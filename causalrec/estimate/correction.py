@@ -113,6 +113,7 @@ class PairCorrection:
     may_remain : float
         A bias for which the interval allows: what rows of one item (or user) are estimated to share beyond what was taken
         out, where the rule found that too little or too uncertain to take out as well. Of ``"similar"``: half of what was taken out.
+    estimand : str
     alpha : float
         Where items repeat, v δ² a row: how far the exposure models, item effects included, are from what rows of one item say; 0 if not known.
     observed : Observed or None
@@ -130,6 +131,7 @@ class PairCorrection:
     items: Ints | None
     pairs: PairNuisances | None = None
     may_remain: float = 0.0
+    estimand: str = "ate"
     observed: Observed | None = None
     alpha: float = 0.0
 
@@ -252,6 +254,10 @@ def correct(
         return PairCorrection(
             1, (), reason, plain, None, seen.bounds, seen.served, None, items, may_remain=remains
         )
+    bounds, alpha = (
+        seen.bounds,
+        0.0 if estimand == "ato" or by_cells or "same_item" not in chosen else seen.alpha("same_item"),
+    )
     chosen, best = seen.together(chosen)
     remains = 0.0 if overruled else seen.may_remain(chosen)
     left = estimate_of(
@@ -259,14 +265,19 @@ def correct(
     )
     names = tuple("cells" if by_cells and k == "same_item" else k for k in chosen)
     served = seen.served_by(chosen[0])
-    alpha = 0.0 if estimand == "ato" or "same_item" not in chosen else seen.alpha("same_item")
     return PairCorrection(
-        2, names, reason, plain, left, seen.bounds, served, best, items, pairs, remains, alpha=alpha
+        2, names, reason, plain, left, bounds, served, best, items, pairs, remains, estimand, alpha=alpha
     )
 
 
 def _by_likeness(
-    inputs: Inputs, fitted: Nuisances, items: Ints | None, estimand: str, clip: Clip, plain: Estimate, at_most: int
+    inputs: Inputs,
+    fitted: Nuisances,
+    items: Ints | None,
+    estimand: str,
+    clip: Clip,
+    plain: Estimate,
+    at_most: int,
 ) -> PairCorrection:
     """The second-order estimate by how alike texts are, and half of what it took out as a bias that may remain."""
     nuisances = fitted.propensity, fitted.outcome_0, fitted.outcome_1, fitted.problem.w

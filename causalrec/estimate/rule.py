@@ -26,8 +26,6 @@ ALIKE_BEYOND = 1.0
 DEAR = 0.1
 """Share by which pairs of one item may add to the standard error before pairs by the words alone are looked at as well."""
 MIN_VARIATION = 0.05
-MAX_CLIPPED = 0.1
-"""Share of clipped propensities above which pairs do not correct an ATE or ATT: at the clip, residuals over e(1 − e) are what the clip makes them."""
 
 
 def chosen_by_rule(seen: Seen) -> list[str]:
@@ -38,8 +36,6 @@ def chosen_by_rule(seen: Seen) -> list[str]:
     taken only for what their rows share beyond it. Last, pairs of one item that are visibly alike are taken after all where
     their interval is shorter than one that allows for what they would have taken out.
     """
-    if seen.unfit():
-        return []
     worth = [k for k in seen.usable() if seen.worth(k)]
     dear = "same_item" in worth and seen.added("same_item") > DEAR * seen.plain.std_error
     if "same_item" not in worth or dear:
@@ -177,25 +173,12 @@ class Seen:
                 found.append(self.bound(name, beyond))
         return max(found)
 
-    def unfit(self) -> str:
-        """Why pairs should not correct an ATE or ATT; empty if they may."""
-        e, bound, w = self.pairs.fitted.propensity, self.pairs.clip, self.rows.w
-        beyond = (e > 1 - bound) | ((e < bound) & (self.estimand == "ate"))
-        clipped = 0.0 if self.estimand == "ato" else float(np.average(beyond, weights=w))
-        return f"{100 * clipped:.0f} % of the propensities are clipped" if clipped > MAX_CLIPPED else ""
-
     def alpha(self, name: str) -> float:
         """V δ² a row, δ what the exposure models with item effects miss: the share by which the true e(1 − e) is less than they say."""
         return float(self.totals[name].pairs_d[0, 0]) / self._weight(name)
 
     def too_little(self) -> str:
         """Why the estimate stays of first order though there are pairs."""
-        unfit = self.unfit()
-        if unfit:
-            return (
-                f"{unfit}, so that pairs of rows would leave a bias of their own. The interval allows for what rows of one item (or user) are estimated to share; "
-                "estimand='ato' can be corrected whatever the propensities are."
-            )
         worst = max(self.usable(), key=self.bound)
         who = {"same_item": "one item share beyond the words", "same_user": "one user share beyond the words"}
         return (

@@ -94,7 +94,7 @@ def _width(fit: Fit, known: Sequence[tuple[dict[str, Any], scores.Estimate]]) ->
 
 def _corrected(e: scores.Estimate, width: float, p_holm: float) -> dict[str, Any]:
     """An effect with its own and its joint interval, which is no narrower."""
-    half = width * e.std_error
+    half = width * e.std_error + e.bias_bound
     return {
         "effect": e.value,
         "ci_lower": e.ci_lower,

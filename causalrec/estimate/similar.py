@@ -29,6 +29,8 @@ NARROW = 30
 MAX_WORDS = 5_000
 MORE_OR_LESS = 0.5
 """Share of what like texts show of the bias by which intervals allow it to be more or less."""
+MOST_OWN_PAIRS = 1_000_000
+"""Pairs of rows of one unit up to which the same goes: they are taken off one by one, about six seconds a million."""
 MOST_ROWS = 200_000
 """Rows up to which texts are compared without being asked to."""
 MAX_PAIRS = 20_000_000
@@ -164,8 +166,8 @@ def similarities(seen: Observed) -> list[Similarity]:
     some = [k for k in found if k is not None]
     if not some:
         raise EstimationError(
-            "no two texts can be compared: there is no embedding of more than "
-            f"{NARROW} columns and no word in {min_texts} texts; pass texts=, or use OmittedVariable(...)."
+            f"no two texts can be compared: there is no embedding of more than {NARROW} columns and no word in {min_texts} texts. Embed the log's texts, or use another "
+            "assumption: fit.bias_aware(OmittedVariable())."
         )
     return some
 
@@ -217,7 +219,7 @@ def same_unit(units: Ints) -> tuple[Ints, Ints]:
     total = int((counts**2).sum())
     if total > MAX_PAIRS:
         raise EstimationError(
-            f"units have {total:,} pairs of rows of their own, above {MAX_PAIRS:,}: few units have most rows. Use LearningCurve(...)."
+            f"units have {total:,} pairs of rows of their own, above {MAX_PAIRS:,}: few units have most rows. Leave 'similar' out, or use another assumption: fit.bias_aware(LearningCurve())."
         )
     order = np.argsort(units, kind="stable")
     size, start = counts[units[order]], (np.cumsum(counts) - counts)[units[order]]

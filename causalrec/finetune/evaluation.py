@@ -42,7 +42,7 @@ def risk_pairs(f: F64, r: Labels) -> dict[str, scores.Pair]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Ratio:
+class Ratio:
     """Σ a / Σ b of some rows: its value, its influence (n,), and its slope (n,), the derivative by log P(examined) at the row's position."""
 
     value: float
@@ -50,7 +50,7 @@ class _Ratio:
     slope: F64
 
     @classmethod
-    def of(cls, pair_of: Callable[[Labels], scores.Pair], r: Labels) -> _Ratio:
+    def of(cls, pair_of: Callable[[Labels], scores.Pair], r: Labels) -> Ratio:
         """Σ a / Σ b of ``pair_of(r)``, whose a is linear in the outcome y = click / θ: its derivative by log θ is a(0) − a(y).
 
         The outcome model moves with θ too, which cancels at true propensities.
@@ -59,8 +59,9 @@ class _Ratio:
         slope = np.zeros(len(r)) if r.curve_error is None else (pair_of(replace(r, y=np.zeros(len(r))))[0] - a) / b.sum()
         return cls(*scores.ratio_influence(a, b), slope)
 
-    def less(self, other: _Ratio) -> _Ratio:
-        return _Ratio(self.value - other.value, self.influence - other.influence, self.slope - other.slope)
+    def less(self, other: Ratio) -> Ratio:
+        """The difference of two."""
+        return Ratio(self.value - other.value, self.influence - other.influence, self.slope - other.slope)
 
     def estimate(self, r: Labels) -> Estimate:
         """Errors clustered by user (and item); those of an estimated curve on top, as if it came from other users."""
@@ -70,7 +71,7 @@ class _Ratio:
 
 def risks(f: F64, r: Labels) -> dict[str, Estimate]:
     """Held-out risk by estimator, nats per impression, errors clustered by user."""
-    return {name: _Ratio.of(lambda q, n=name: risk_pairs(f, q)[n], r).estimate(r) for name in ESTIMATORS}  # type: ignore[misc]
+    return {name: Ratio.of(lambda q, n=name: risk_pairs(f, q)[n], r).estimate(r) for name in ESTIMATORS}  # type: ignore[misc]
 
 
 def held_out_loss(f: F64, r: Labels, aims_at: str) -> F64:
@@ -87,7 +88,7 @@ def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> E
     def difference(q: Labels) -> scores.Pair:
         return held_out_loss(f, q, aims_at) - held_out_loss(other, q, aims_at), np.ones(len(q))
 
-    return _Ratio.of(difference, r).estimate(r)
+    return Ratio.of(difference, r).estimate(r)
 
 
 def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
@@ -121,11 +122,11 @@ def values(f: F64, r: Labels) -> dict[str, Estimate]:
     pi = chosen(f, r)
     if pi.sum() == 0:
         raise EstimationError("the ranker would show none of the held-out rows; there are too few of them.")
-    ours = _Ratio.of(lambda q: (pi * q.psi1, pi), r)
-    today = _Ratio.of(lambda q: (q.t * q.y, q.t), r)
+    ours = Ratio.of(lambda q: (pi * q.psi1, pi), r)
+    today = Ratio.of(lambda q: (q.t * q.y, q.t), r)
     found = {"value": ours, "value_today": today, "gain": ours.less(today)}
     if r.control_seen:
-        found["caused"] = _Ratio.of(lambda q: (pi * (q.psi1 - q.psi0), pi), r)
+        found["caused"] = Ratio.of(lambda q: (pi * (q.psi1 - q.psi0), pi), r)
     return {name: ratio.estimate(r) for name, ratio in found.items()}
 
 

@@ -12,6 +12,7 @@ from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, EstimationError, OverlapError
 from causalrec.estimate.fit import covariates
 from causalrec.finetune.calibration import expected_calibration_error
+from causalrec.finetune.shown import whole_positions
 from causalrec.identify import Plan, identify
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import (
@@ -301,7 +302,7 @@ def _curve_error(log: ImpressionLog, examination: Curve | None) -> CurveError | 
     if covariance is None or positions is None or not np.any(covariance):
         return None
     at, shown = np.full(len(log), -1), log.treatment == 1
-    at[shown] = np.searchsorted(positions, log.frame[log.roles.position[0]].to_numpy()[shown])
+    at[shown] = np.searchsorted(positions, whole_positions(log.frame[log.roles.position[0]].to_numpy()[shown], "position"))
     return CurveError(at, covariance)
 
 

@@ -12,13 +12,13 @@ import numpy.typing as npt
 from causalrec._checks import as_generator, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, CausalRecError
-from causalrec.finetune.evaluation import chosen, evaluate, quantity, risk_difference
+from causalrec.finetune.evaluation import Ratio, chosen, evaluate, quantity, risk_difference
 from causalrec.finetune.feed import Feed, joined, part_of
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.preparation import Job, Prepared
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
-from causalrec.scores import Estimate, estimate_of, ratio_influence
+from causalrec.scores import Estimate
 
 if TYPE_CHECKING:
     from causalrec.finetune.ranker import Ranker
@@ -135,8 +135,12 @@ def _with_replay(new: Prepared, ranker: Ranker, share: float, rng: np.random.Gen
 
 def _value_difference(new_f: Any, old_f: Any, held: Labels) -> Estimate:
     """Off-policy value of one choice less that of another on the same rows, clicks per impression shown."""
-    (a, of_a), (b, of_b) = (ratio_influence(pi * held.psi1, pi) for pi in (chosen(new_f, held), chosen(old_f, held)))
-    return estimate_of(a - b, of_a - of_b, held.units, held.items)
+
+    def value(f: Any) -> Ratio:
+        pi = chosen(f, held)
+        return Ratio.of(lambda q: (pi * q.psi1, pi), held)
+
+    return value(new_f).less(value(old_f)).estimate(held)
 
 
 def _effect(kept: Ranker, new: Prepared, seen: npt.NDArray[np.uint64], seed: int) -> Estimate | None:

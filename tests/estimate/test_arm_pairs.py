@@ -154,6 +154,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
 
 def test_a_bias_that_may_remain_widens_the_interval() -> None:
     from causalrec.estimate.arm_pairs import effects
+    from causalrec.estimate.contrasts import compare
 
     fit = fitted(draw(7)[0])
     assert fit.by_pairs[0].analysis is not None
@@ -161,6 +162,15 @@ def test_a_bias_that_may_remain_widens_the_interval() -> None:
     told = replace(fit.by_pairs[0], analysis=replace(fit.by_pairs[0].analysis, correction=kept))
     found = next(iter(effects(fit.scores, fit.adjusted.weights, (told, fit.by_pairs[1]))))
     assert found.bias == 0.05
+    rng, args = np.random.default_rng(0), (fit.arms, fit.adjusted)
+    other = replace(found, influence=np.roll(found.influence, 7))
+    (narrow, *_), _ = compare(*args, [replace(found, bias=0.0), other], fit.overlap, rng)
+    (wide, *_), pairs = compare(*args, [found, other], fit.overlap, rng)
+    for low, high in (("joint_lower", "joint_upper"),):
+        assert getattr(wide, high) - getattr(narrow, high) == pytest.approx(0.05, abs=2e-3)
+        assert getattr(narrow, low) - getattr(wide, low) == pytest.approx(0.05, abs=2e-3)
+    assert wide.estimate.ci_upper - narrow.estimate.ci_upper > 0.03
+    assert pairs[-1].estimate.bias_bound == pytest.approx(0.1)
     assert found.value == pytest.approx(fit.scores[:, 1].mean() - fit.scores[:, 0].mean())
 
 

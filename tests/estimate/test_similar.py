@@ -131,6 +131,37 @@ def test_held_out_users_are_scored_alike() -> None:
     assert half.ci_lower < whole.value < half.ci_upper
 
 
+def test_segments_and_group_sensitivity_keep_the_allowance(fit: cr.Fit) -> None:
+    from causalrec.check.group_sensitivity import group_sensitivity
+    from causalrec.estimate.segments import segments
+
+    for record in segments(fit, ["age"]).records:
+        assert record["joint_upper"] > record["ci_upper"]
+        assert record["joint_lower"] < record["ci_lower"]
+    everyone = group_sensitivity(fit, "age", gamma=1)["everyone"]
+    assert (everyone.lower_ci[0], everyone.upper_ci[0]) == pytest.approx((fit.ci_lower, fit.ci_upper))
+
+
+def test_the_share_that_would_have_clicked_anyway_keeps_it_too(fit: cr.Fit) -> None:
+    found = fit.share_anyway
+    assert found is not None
+    plain = fitted(fit.log, correction=cr.Correction(order=1)).share_anyway
+    assert plain is not None
+    assert found[2] - found[1] > 1.3 * (plain[2] - plain[1])
+
+
+def test_arms_of_texts_shown_once_are_corrected_too() -> None:
+    log, truth = draw(7)
+    frame = log.frame.assign(shown=np.where(log.frame["shown"] == 1, "top", "none"))
+    arms = cr.read_log(frame, treatment="shown", outcome="clicked", unit="user", text="title", modifiers=["age"], treatment_kind="arms", control="none")
+    arms = arms.with_blocks(log.blocks.values())
+    fit = cr.estimate_arms(arms, cr.identify(arms), folds=cr.Folds(3), random_state=0)
+    assert [p.corrected for p in fit.by_pairs] == [True]
+    assert fit.contrasts[0].estimate.bias_bound > 0
+    assert fit.contrasts[0].joint_lower < truth < fit.contrasts[0].joint_upper
+    assert "'top' against the control: 100 % of the rows show a text that no other row shows" in fit.summary()
+
+
 def test_what_cannot_be_compared_falls_back_unless_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from causalrec.estimate import similar
 
