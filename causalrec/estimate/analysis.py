@@ -22,6 +22,7 @@ from causalrec.estimate.correction import (
     second_order_again,
     wants_pairs,
 )
+from causalrec.estimate.first_order import first_order
 from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
 from causalrec.estimate.partners import repeated_items
 from causalrec.estimate.similar import Texts
@@ -111,10 +112,7 @@ class Settings:
 
     def score(self, t: F64, y: F64, nuisances: tuple[F64, F64, F64]) -> scores.Pair:
         """The (a, b) pair of the estimand at clipped propensities; the ATO needs no clipping."""
-        e, m0, m1 = nuisances
-        if self.estimand == "att":
-            return scores.aipw_att(t, y, self.clip.apply_above(e), m0, m1)
-        return scores.SCORES[self.estimand](t, y, e if self.estimand == "ato" else self.clip.apply(e), m0, m1)
+        return first_order(self.estimand, self.clip, t, y, *nuisances)
 
 
 @dataclass(frozen=True, eq=False)

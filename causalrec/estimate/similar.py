@@ -16,6 +16,7 @@ from scipy import sparse
 from causalrec import scores
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
+from causalrec.estimate.first_order import first_order
 from causalrec.nuisance import Clip
 from causalrec.nuisance.columns import Covariate
 from causalrec.second_order import PairEstimate
@@ -121,16 +122,9 @@ class Observed:
         blocks = [c.take(rows) for c in self.covariates if isinstance(c, Block)]
         return Observed(t, y, e, m0, m1, w, units, self.clip, blocks, texts, self.min_texts)
 
-    def first_order(self, estimand: str) -> tuple[F64, F64]:
-        """The first-order score (a, b) of an estimand, (n,) each."""
-        if estimand == "att":
-            return scores.aipw_att(self.t, self.y, self.clip.apply_above(self.e), self.m0, self.m1)
-        e = self.e if estimand == "ato" else self.clip.apply(self.e)
-        return scores.SCORES[estimand](self.t, self.y, e, self.m0, self.m1)
-
     def estimate(self, estimand: str) -> tuple[PairEstimate, PairBias]:
         """The first-order effect less what pairs of rows with like texts show of its bias; and that bias."""
-        a, b = self.first_order(estimand)
+        a, b = first_order(estimand, self.clip, self.t, self.y, self.e, self.m0, self.m1)
         value, influence = scores.ratio_influence(a, b, self.w)
         found = pair_bias(self, estimand, value)
         used, n = self.w > 0, len(self.w)
