@@ -28,6 +28,8 @@ Texts = tuple[str, Sequence[str], Ints]
 NARROW = 30
 """A representation of no more columns than this is learnt nearly in full: its similarity is not asked for."""
 MAX_WORDS = 5_000
+CHUNK = 20_000
+"""Rows that are held in double precision at a time."""
 MORE_OR_LESS = 0.5
 """Share of what like texts show of the bias by which intervals allow it to be more or less."""
 MOST_OWN_PAIRS = 1_000_000
@@ -39,35 +41,59 @@ MAX_PAIRS = 20_000_000
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
-    """K(i, j) = (z_i − μ)'(z_j − μ) with z = values[codes], of mean 1 at i = j."""
+    """K(i, j) = (z_i − μ)'(z_j − μ) with z = scale · values[codes], of mean 1 at i = j.
+
+    Dense values stay in the precision that they have, and are taken to double some thousand rows at a time.
+    """
 
     name: str
     values: Any
     codes: Ints
     mean: F64
+    scale: float
 
     @classmethod
     def of(cls, name: str, values: Any, codes: Ints, w: F64) -> Similarity | None:
         """From (u, p) features, dense or sparse; None if they are the same in all rows."""
-        counts = np.bincount(codes, w, values.shape[0]) / w.sum()
-        mean = np.asarray(values.T @ counts).ravel()
-        squares = values.multiply(values) if sparse.issparse(values) else values**2
-        spread = float(counts @ np.asarray(squares.sum(axis=1)).ravel() - mean @ mean)
+        counts = np.asarray(np.bincount(codes, w, values.shape[0]) / w.sum(), dtype=np.float64)
+        plain = cls(name, values, codes, np.zeros(values.shape[1]), 1.0)
+        mean = plain._back(counts)
+        squares = np.concatenate([_squares(plain._some(rows)) for rows in plain._slices()])
+        spread = float(counts @ squares - mean @ mean)
         if spread <= 1e-9:
             return None
-        return cls(name, values / np.sqrt(spread), codes, mean / np.sqrt(spread))
+        scale = 1 / np.sqrt(spread)
+        return cls(name, values, codes, mean * scale, float(scale))
+
+    def _slices(self) -> list[slice]:
+        return [slice(k, k + CHUNK) for k in range(0, self.values.shape[0], CHUNK)]
+
+    def _some(self, rows: Any) -> Any:
+        """Some distinct z, (m, p), in double precision."""
+        found = self.values[rows]
+        return (found if sparse.issparse(found) else found.astype(np.float64)) * self.scale
+
+    def _back(self, v: F64) -> F64:
+        """Σ_u v_u z_u, (p,)."""
+        return np.asarray(
+            np.sum([np.asarray(self._some(rows).T @ v[rows]).ravel() for rows in self._slices()], axis=0)
+        )
+
+    def _onto(self, b: F64) -> F64:
+        """z_u'b, (u,)."""
+        return np.concatenate([np.asarray(self._some(rows) @ b).ravel() for rows in self._slices()])
 
     def times(self, v: F64) -> F64:
         """K v, (n,)."""
-        b = self.values.T @ np.bincount(self.codes, v, self.values.shape[0]) - self.mean * v.sum()
-        return np.asarray((self.values @ b - self.mean @ b)[self.codes])
+        b = self._back(np.bincount(self.codes, v, self.values.shape[0])) - self.mean * v.sum()
+        return np.asarray((self._onto(b) - self.mean @ b)[self.codes])
 
     def at(self, i: Ints, j: Ints) -> F64:
         """K of these pairs of rows."""
-        shift, out = self.values @ self.mean, np.empty(len(i))
-        for start in range(0, len(i), 50_000):
-            here = slice(start, start + 50_000)
-            x, y = self.values[self.codes[i[here]]], self.values[self.codes[j[here]]]
+        shift, out = self._onto(self.mean), np.empty(len(i))
+        for start in range(0, len(i), CHUNK):
+            here = slice(start, start + CHUNK)
+            x, y = self._some(self.codes[i[here]]), self._some(self.codes[j[here]])
             product = x.multiply(y) if sparse.issparse(x) else x * y
             out[here] = np.asarray(product.sum(axis=1)).ravel()
         return np.asarray(out - shift[self.codes[i]] - shift[self.codes[j]] + self.mean @ self.mean)
@@ -76,9 +102,18 @@ class Similarity:
         """Σ_ij w_i w_j K(i, j) K'(i, j), over all pairs of rows: the squared norm of Σ_i w_i z_i z'_i."""
         shape = (self.values.shape[0], other.values.shape[0])
         meet = sparse.csr_matrix((w, (self.codes, other.codes)), shape=shape)
-        product = self.values.T @ (meet @ other.values)
+        product: Any = 0.0
+        for rows in self._slices():
+            part = meet[rows]
+            met = np.unique(part.indices)
+            product = product + self._some(rows).T @ (part[:, met] @ other._some(met))
         product = product.toarray() if sparse.issparse(product) else np.asarray(product)
         return float(((product - w.sum() * np.outer(self.mean, other.mean)) ** 2).sum())
+
+
+def _squares(z: Any) -> F64:
+    """(m,) squared lengths of rows."""
+    return np.asarray((z.multiply(z) if sparse.issparse(z) else z**2).sum(axis=1), dtype=np.float64).ravel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +175,7 @@ def similarities(seen: Observed) -> list[Similarity]:
 
     w, min_texts = seen.w, seen.min_texts
     found = [
-        Similarity.of(c.name, c.values.astype(np.float64), c.codes, w)
+        Similarity.of(c.name, c.values, c.codes, w)
         for c in seen.covariates
         if isinstance(c, Block) and c.width > NARROW
     ]
