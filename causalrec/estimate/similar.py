@@ -73,7 +73,7 @@ class Similarity:
         found = self.values[rows]
         return (found if sparse.issparse(found) else found.astype(np.float64)) * self.scale
 
-    def _back(self, v: F64) -> F64:
+    def _back(self, v: npt.NDArray[Any]) -> F64:
         """Σ_u v_u z_u, (p,)."""
         return np.asarray(
             np.sum([np.asarray(self._some(rows).T @ v[rows]).ravel() for rows in self._slices()], axis=0)
