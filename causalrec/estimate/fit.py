@@ -190,7 +190,7 @@ class Fit(Displayable):
         )
 
     def under(self, estimand: str) -> Fit:
-        """The same fit, same nuisances, under another estimand."""
+        """The same fit, same nuisances, under another estimand; the rule decides anew whether pairs of rows correct it."""
         return Fit(
             self.log, self.plan, rescore(self.analysis, estimand), self.model, self.modifiers, self.seed
         )
