@@ -209,7 +209,7 @@ def analyse(
         scores.clustered_ratio(naive, inputs.units, items, weights, at_most=few),
         _share_anyway(inputs, settings, found, at, fitted.logged),
         overlap,
-        (*thin, *caveats(inputs, fitted, found)),
+        (*thin, *caveats(inputs, fitted, found, overlap.share_clipped)),
         of_repeated_items(inputs, found, settings.estimand),
     )
 

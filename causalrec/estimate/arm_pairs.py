@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from causalrec import scores
 from causalrec.errors import EstimationError, OverlapError
-from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
+from causalrec.estimate.analysis import Analysis, Settings, analyse
 from causalrec.estimate.contrasts import Effect
 from causalrec.estimate.correction import Correction, by_likeness, wants_pairs
-from causalrec.estimate.fit import covariates, words_of
+from causalrec.estimate.fit import inputs_of
 from causalrec.estimate.partners import NOTICEABLE, repeated_items
 from causalrec.estimate.several import Adjusted
 from causalrec.identify import Plan
@@ -112,9 +112,11 @@ def arm_pairs(
                 "the propensities are logged, so that no confounding is left for pairs of rows to find; leave correction out, or use Correction(order=1)."
             )
         return ()
-    whole = _inputs(log, plan, np.zeros(len(log)), None)
+    whole = inputs_of(log, plan, np.zeros(len(log)), None, None)
     items = repeated_items(whole)
-    looks = wants_pairs(correction, whole, items, adjusted.outcome_design) or by_likeness(correction, whole, items)
+    looks = wants_pairs(correction, whole, items, adjusted.outcome_design) or by_likeness(
+        correction, whole, items
+    )
     if not asked and not looks:
         return ()
     found = []
@@ -122,7 +124,7 @@ def arm_pairs(
         rows = np.flatnonzero((log.treatment == 0) | (log.treatment == k))
         weights = standing_for_all(adjusted.weights, np.maximum(e[:, 0] + e[:, k], clip.bound), rows, items)
         one = log.take(rows)
-        inputs = _inputs(one, plan, (one.treatment == k).astype(np.float64), weights)
+        inputs = inputs_of(one, plan, (one.treatment == k).astype(np.float64), weights, None)
         settings = Settings("ate", clip, folds, correction)
         try:
             made = analyse(inputs, settings, recipe, np.random.default_rng(seed + k))
@@ -160,33 +162,13 @@ def standing_for_all(w: F64, either: F64, rows: Ints, items: Ints | None) -> F64
 
 
 def _share_met(w: F64, rows: Ints, items: Ints | None) -> float:
-    """Share of the weight of all rows that items with at least one of these rows have; items shown once count where they are among them."""
-    if items is None:
+    """Share of the weight of all rows that is not of repeated items without one of these rows; those shown once are stood for by their like."""
+    known = np.zeros(len(w), dtype=bool) if items is None else items >= 0
+    if items is None or not known.any():
         return 1.0
-    met = np.zeros(len(w), dtype=bool)
-    met[rows] = True
-    known = items >= 0
-    if known.any():
-        met[known] = np.bincount(items[known], met[known])[items[known]] > 0
-    met[~known] = True
-    return float(w[met].sum() / w.sum())
-
-
-def _inputs(log: ImpressionLog, plan: Plan, t: F64, weights: F64 | None) -> Inputs:
-    nodes = tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
-    columns = covariates(log, tuple(sorted(nodes, key=lambda n: (n in log.blocks, n not in plan.modifiers))))
-    return Inputs(
-        t,
-        log.outcome,
-        columns,
-        log.units,
-        log.items,
-        weights,
-        None,
-        plan.propensity_nodes,
-        plan.outcome_nodes,
-        words_of(log, nodes),
-    )
+    here = items[rows]
+    met = np.bincount(here[here >= 0], minlength=int(items.max()) + 1) > 0
+    return float(w[~known | met[np.maximum(items, 0)]].sum() / w.sum())
 
 
 def effects(psi: F64, weights: F64, pairs: tuple[ArmPairs, ...]) -> Iterator[Effect]:

@@ -25,7 +25,9 @@ MAX_ALPHA = 0.25
 """v δ² above which the remainder of the correction was about half a standard error in simulations (``docs/second-order.md``)."""
 
 
-def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[str, ...]:
+def caveats(
+    inputs: Inputs, fitted: Nuisances, found: PairCorrection, share_clipped: float
+) -> tuple[str, ...]:
     """Sentences; none where nothing is odd."""
     return (
         *_nothing_declared(inputs),
@@ -35,7 +37,7 @@ def caveats(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> tuple[s
         *_items_without_partners(found),
         *_texts_shown_once(inputs, found),
         *_exposure_of_items(found),
-        *_clipped(inputs, fitted, found),
+        *_clipped(found, share_clipped),
     )
 
 
@@ -45,7 +47,7 @@ def _items_without_partners(found: PairCorrection) -> list[str]:
         return []
     return [
         f"{100 * alone:.0f} % of the rows have no partner (items shown once, or to one user): for them the effect model's error, not the confounding, "
-        "is taken to be that of the others. The effect on items shown more than once stands beside it."
+        "is taken to be that of the others. The effect on items shown more than once leaves them out."
     ]
 
 
@@ -66,14 +68,9 @@ def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
     ]
 
 
-def _clipped(inputs: Inputs, fitted: Nuisances, found: PairCorrection) -> list[str]:
+def _clipped(found: PairCorrection, share: float) -> list[str]:
     """Pairs of rows go on where propensities are clipped: they take out far more than they leave."""
-    if found.pairs is None or found.estimand == "ato":
-        return []
-    e, bound = fitted.propensity, found.pairs.clip
-    beyond = (e > 1 - bound) | ((e < bound) & (found.estimand == "ate"))
-    share = float(np.average(beyond, weights=inputs.weights))
-    if share <= MAX_CLIPPED:
+    if found.pairs is None or share <= MAX_CLIPPED:
         return []
     return [
         f"{100 * share:.0f} % of the propensities are clipped: for these rows pairs take out what confounds less exactly, by as much as the clip moves e(1 − e). "

@@ -22,7 +22,7 @@ from causalrec.estimate.partners import (
     wide_parts,
 )
 from causalrec.estimate.rule import Seen, centre_of, chosen_by_rule, varies
-from causalrec.estimate.similar import MOST_ROWS, NARROW, Observed
+from causalrec.estimate.similar import MOST_OWN_PAIRS, MOST_ROWS, NARROW, Observed
 from causalrec.kernels import ClusterKernel, Rows, serve_both
 from causalrec.nuisance import Clip, Nuisances
 from causalrec.nuisance.design import Design
@@ -113,7 +113,6 @@ class PairCorrection:
     may_remain : float
         A bias for which the interval allows: what rows of one item (or user) are estimated to share beyond what was taken
         out, where the rule found that too little or too uncertain to take out as well. Of ``"similar"``: half of what was taken out.
-    estimand : str
     alpha : float
         Where items repeat, v δ² a row: how far the exposure models, item effects included, are from what rows of one item say; 0 if not known.
     observed : Observed or None
@@ -131,7 +130,6 @@ class PairCorrection:
     items: Ints | None
     pairs: PairNuisances | None = None
     may_remain: float = 0.0
-    estimand: str = "ate"
     observed: Observed | None = None
     alpha: float = 0.0
 
@@ -204,7 +202,9 @@ def by_likeness(correction: Correction, inputs: Inputs, items: Ints | None) -> b
     comparable = any(
         isinstance(c, Block) and c.kind == "text" and c.width > NARROW for c in inputs.covariates
     )
-    return comparable and len(inputs.t) <= MOST_ROWS and mostly_once(inputs, items)
+    if not comparable or len(inputs.t) > MOST_ROWS or not mostly_once(inputs, items):
+        return False
+    return int((np.bincount(inputs.units) ** 2).sum()) <= MOST_OWN_PAIRS
 
 
 def correct(
@@ -266,7 +266,7 @@ def correct(
     names = tuple("cells" if by_cells and k == "same_item" else k for k in chosen)
     served = seen.served_by(chosen[0])
     return PairCorrection(
-        2, names, reason, plain, left, bounds, served, best, items, pairs, remains, estimand, alpha=alpha
+        2, names, reason, plain, left, bounds, served, best, items, pairs, remains, alpha=alpha
     )
 
 

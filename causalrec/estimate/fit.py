@@ -378,13 +378,18 @@ def _inputs(log: ImpressionLog, plan: Plan) -> Inputs:
         raise IdentificationError(
             f"{plan.obstacle} estimate adjusts for back doors only; see plan.summary(). Where an instrument is declared, estimate_instrument(log, plan) takes it."
         )
+    return inputs_of(log, plan, log.treatment, log.weights, log.logged_propensity)
+
+
+def inputs_of(
+    log: ImpressionLog, plan: Plan, t: F64, weights: F64 | None, logged: F64 | None
+) -> Inputs:
+    """The arrays of a log with exposure t (n,), and what the plan adjusts for: modifiers first, blocks last."""
     adjusted = tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
-    nodes = tuple(
-        sorted(adjusted, key=lambda node: (node in log.blocks, node not in plan.modifiers))
-    )  # X, then W
+    nodes = tuple(sorted(adjusted, key=lambda node: (node in log.blocks, node not in plan.modifiers)))
     return Inputs(
-        log.treatment, log.outcome, covariates(log, nodes), log.units, log.items, log.weights, log.logged_propensity,
-        plan.propensity_nodes, plan.outcome_nodes, words_of(log, nodes),
+        t, log.outcome, covariates(log, nodes), log.units, log.items, weights, logged, plan.propensity_nodes,
+        plan.outcome_nodes, words_of(log, nodes),
     )  # fmt: skip
 
 

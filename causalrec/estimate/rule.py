@@ -174,7 +174,7 @@ class Seen:
         return max(found)
 
     def alpha(self, name: str) -> float:
-        """V δ² a row, δ what the exposure models with item effects miss: the share by which the true e(1 − e) is less than they say."""
+        """Mean v δ² a row, δ what the exposure models with item effects miss: the share by which the true e(1 − e) is less than they say."""
         return float(self.totals[name].pairs_d[0, 0]) / self._weight(name)
 
     def too_little(self) -> str:

@@ -172,6 +172,16 @@ def test_what_cannot_be_compared_falls_back_unless_it_was_asked_for(monkeypatch:
         fitted(log, correction=cr.Correction(kernels=("similar",)))
 
 
+def test_few_users_with_most_rows_are_left_to_the_other_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from causalrec.estimate import correction
+
+    monkeypatch.setattr(correction, "MOST_OWN_PAIRS", 10)
+    log, _ = draw(6, n=1_000)
+    found = cr.estimate(log, cr.identify(log), random_state=0)
+    assert found.correction.kernels != ("similar",)
+    assert found.nuisances.problem.in_pairs, "nuisances are fitted for pairs of folds, as the basis wants them"
+
+
 def test_a_saved_fit_without_its_log_keeps_no_text(fit: cr.Fit, tmp_path: Path) -> None:
     whole = cr.load(cr.save(fit, tmp_path / "whole"), trusted=True)
     assert whole.effect == fit.effect
