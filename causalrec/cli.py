@@ -261,6 +261,7 @@ def finetune(
 
 def _train(chosen: Any, *, demo: bool, as_json: bool) -> None:
     """Run the pipeline of fine-tuning with its progress on stderr; print the findings."""
+    from causalrec.finetune.processes import is_first
     from causalrec.pipeline import gain_in_truth, train_log, trained_findings, trained_in_short
 
     recipe = chosen.recipe()
@@ -273,7 +274,8 @@ def _train(chosen: Any, *, demo: bool, as_json: bool) -> None:
 
             truth = gain_in_truth(run.ranker, load_demo())
     found = trained_findings(run, truth)
-    typer.echo(json.dumps(found, ensure_ascii=False) if as_json else trained_in_short(found))
+    if is_first():
+        typer.echo(json.dumps(found, ensure_ascii=False) if as_json else trained_in_short(found))
 
 
 @app.command()

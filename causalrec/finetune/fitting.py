@@ -110,12 +110,13 @@ def run(
 
     import torch
 
-    from causalrec.finetune import towers
+    from causalrec.finetune import processes, towers
     from causalrec.finetune.trainer import DealRanks, DebiasedTrainer, mean_pair_mass, rank_allocator, restore
     from causalrec.represent.encoder import _device
 
-    device = _device(training.device)
-    resume = run_folder.claim(output, identity)
+    arguments = _arguments(output, training, epochs, seed, len(task.train), _device(training.device), adapter)
+    with processes.first_goes_first():
+        resume = run_folder.claim(output, identity)
     steps = steps_of(len(task.train), training, epochs)
     with own_randomness(seed):
         network, tokenizer = towers.build(
@@ -140,7 +141,7 @@ def run(
         rows = Rows.of({n: torch.from_numpy(v) for n, v in columns.items() if n != "unit"}, totals)
         mass = mean_pair_mass(*_weight_and_label(objective, rows), task.labels.units) if training.loss == "pairwise" else 1.0
         trainer = DebiasedTrainer(
-            network, _arguments(output, training, epochs, seed, steps, device, adapter), collator, objective, task.labels.units,
+            network, arguments, collator, objective, task.labels.units,
             totals, training.loss, mass, dispersion(objective, rows), judge,
             {"texts": training.learning_rate or adapter.rate, "head": training.head_rate}, training,
         )  # fmt: skip
@@ -149,8 +150,9 @@ def run(
         over = run_folder.finished(output, resume, training.patience)
         if over is None:
             over = _trained(trainer, resume, len(task.train))
-            if trainer.is_world_process_zero():
+            if processes.is_first():
                 over.write(output)
+            processes.wait()
         else:
             restore(network, output / over.best)
     network.eval()
@@ -171,8 +173,10 @@ def _trained(trainer: DebiasedTrainer, resume: Path | None, n: int) -> run_folde
 
 
 def steps_of(n: int, training: Training, epochs: int) -> int:
-    """Steps of the optimiser in a whole run of one process."""
-    batches = -(-n // training.batch_size)
+    """Steps of the optimiser in a whole run."""
+    from causalrec.finetune import processes
+
+    batches = processes.batches_of(n, training.batch_size, processes.count())
     return epochs * -(-batches // training.accumulate)
 
 
@@ -257,22 +261,24 @@ def _weight_and_label(objective: Objective, r: Rows) -> tuple[F64, F64]:
     return weight.double().numpy(), label.double().numpy()
 
 
-def _arguments(output: Path, training: Training, epochs: int, seed: int, steps: int, device: Any, adapter: Adapter) -> Any:
-    """What ``transformers.Trainer`` is told."""
+def _arguments(output: Path, training: Training, epochs: int, seed: int, n: int, device: Any, adapter: Adapter) -> Any:
+    """What ``transformers.Trainer`` is told; several processes meet here."""
     from transformers import TrainingArguments
 
     when = "epoch" if training.save_steps is None else "steps"
     often = training.save_steps or 500
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(output), per_device_train_batch_size=training.batch_size, gradient_accumulation_steps=training.accumulate,
         num_train_epochs=epochs, weight_decay=training.weight_decay, lr_scheduler_type="linear",
-        warmup_steps=max(1, round(WARM_UP * steps)), max_grad_norm=LARGEST_GRADIENT, logging_strategy=when, logging_steps=often,
+        warmup_steps=max(1, round(WARM_UP * steps_of(n, training, epochs))), max_grad_norm=LARGEST_GRADIENT, logging_strategy=when, logging_steps=often,
         eval_strategy=when, eval_steps=often, save_strategy=when, save_steps=often, save_total_limit=KEPT,
         load_best_model_at_end=True, metric_for_best_model=Latest.METRIC, greater_is_better=False,
         report_to=list(training.report_to) or "none", remove_unused_columns=False, disable_tqdm=True,
         use_cpu=device.type == "cpu", bf16=_half(training, device, adapter), dataloader_pin_memory=False, seed=seed, data_seed=seed,
-        label_names=[], logging_nan_inf_filter=False, restore_callback_states_from_checkpoint=True,
+        label_names=[], logging_nan_inf_filter=False, restore_callback_states_from_checkpoint=True, ddp_broadcast_buffers=False,
     )  # fmt: skip
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process uses one GPU: torch's DataParallel would cut histories in two
+    return arguments
 
 
 def _half(training: Training, device: Any, adapter: Adapter) -> bool:

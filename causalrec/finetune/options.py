@@ -60,7 +60,7 @@ class Training:
     loss : "pointwise" or "pairwise"
         Pairwise compares rows of one user in one batch.
     batch_size : int
-        Rows in one step of one process; rows of one user stay together.
+        Rows in one step of one process (under ``torchrun`` a step takes as many from each); rows of one user stay together.
     accumulate : int
         Batches whose gradients are added up before a step.
     learning_rate, head_rate : float or None

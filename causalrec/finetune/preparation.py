@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from causalrec.errors import ArgumentError, EstimationError, LogError
+from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import Auto, ObjectiveChoice, choose
 from causalrec.finetune.evaluation import (
@@ -147,7 +148,7 @@ class Prepared:
         return {
             "log": self.train.fingerprint, "objective": repr(objective), "adapter": repr(job.adapter), "head": repr(job.head),
             "training": repr(quiet), "epochs": job.epochs, "encoder": job.encoder.fingerprint, "seed": job.seed,
-            "rows": self._digest(start),
+            "processes": processes.count(), "rows": self._digest(start),
         }  # fmt: skip
 
     def _digest(self, start: dict[str, Any] | None) -> str:

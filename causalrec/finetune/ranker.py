@@ -14,6 +14,7 @@ import pandas as pd
 
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, LogError
+from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
@@ -117,7 +118,7 @@ class Ranker(Displayable):
             return self.base
         from causalrec.finetune.handover import write_encoder
 
-        return write_encoder(self, self.folder / "encoder")
+        return write_encoder(self, self.folder / ("encoder" if processes.is_first() else f"encoder-{processes.number()}"))
 
     def score(self, users_or_histories: Sequence[Any] | None, items: Sequence[str]) -> F64:
         """(U, I) scores of every item for every user.
@@ -222,9 +223,14 @@ class Ranker(Displayable):
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the ranker to a folder of its own: weights, options, evaluation, rows to replay; no pickles."""
+        """Write the ranker to a folder of its own: weights, options, evaluation, rows to replay; no pickles.
+
+        Of several processes that trained together the first writes.
+        """
         from causalrec.finetune.stored import save_ranker
 
+        if not processes.is_first():
+            return Path(folder)
         return save_ranker(self, Path(folder), overwrite)
 
     @staticmethod

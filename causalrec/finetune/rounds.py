@@ -16,6 +16,7 @@ from causalrec.finetune.evaluation import Ratio, chosen, evaluate, quantity, ris
 from causalrec.finetune.feed import Feed, joined, part_of
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.preparation import Job, Prepared
+from causalrec.finetune.processes import check_shared
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
 from causalrec.scores import Estimate
@@ -94,6 +95,7 @@ def update(
             "this ranker was loaded, and rows were weighed in a way that is not saved (a plan, nuisances, a clip or an examination curve): pass update(..., "
             "weighing=Weighing(...)) with the same."
         )
+    check_shared(output)
     rng = as_generator(random_state)
     job = Job(
         log, ranker.objective, ranker.adapter, ranker.head, epochs, ranker.training, how, RandomData(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 from transformers import (
     EarlyStoppingCallback,
@@ -24,9 +23,11 @@ from transformers import (
 )
 
 from causalrec.errors import OutputError, TrainingError
+from causalrec.finetune.batches import Loader, RowNumbers, Shares, WholeUsers
 from causalrec.finetune.fitting import Judged
 from causalrec.finetune.objectives import Objective, Rows, pairwise_loss
 from causalrec.finetune.options import Loss, Training
+from causalrec.finetune.processes import wait
 from causalrec.finetune.run_folder import PREFIX, WEIGHTS, last_checkpoint, mark_complete
 from causalrec.finetune.stopping import Latest
 from causalrec.finetune.towers import Collator, Network
@@ -35,41 +36,6 @@ Ints = npt.NDArray[np.int64]
 ALLOCATOR = "allocator.pt"
 LEAST_MASS = 1e-4
 """Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
-
-
-class RowNumbers(Dataset[int]):
-    """0 … n − 1: the collator knows the rows."""
-
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> int:
-        return i
-
-
-class WholeUsers(Sampler[int]):
-    """Rows in random order of their users, so that a user's rows share a batch and his history is read once.
-
-    The order of epoch k depends on the seed and k only: a run that was cut off goes on in the same order.
-    """
-
-    def __init__(self, units: Ints, seed: int) -> None:
-        self.units, self.seed, self.epoch = units, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Which epoch comes next."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.units)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.seed, self.epoch])
-        place = rng.permutation(int(self.units.max()) + 1)[self.units]
-        return iter(np.lexsort((rng.random(len(self.units)), place)).tolist())
 
 
 class DebiasedTrainer(Trainer):
@@ -131,16 +97,11 @@ class DebiasedTrainer(Trainer):
             )
         return self.optimizer
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> WholeUsers:
-        return WholeUsers(self.units, self.args.seed)
-
-    def get_train_dataloader(self) -> DataLoader[int]:
-        """Batches of rows; Trainer's own takes a project's folder ``datasets`` for the package of that name."""
-        loader = DataLoader(
-            RowNumbers(len(self.units)), batch_size=self.args.per_device_train_batch_size, sampler=self._get_train_sampler(),
-            collate_fn=self.data_collator,
-        )  # fmt: skip
-        return self.accelerator.prepare(loader)  # type: ignore[no-any-return]
+    def get_train_dataloader(self) -> Loader:
+        """Batches of rows, this process's share of them (accelerate's own shares repeat rows at an epoch's end)."""
+        order = WholeUsers(self.units, self.args.seed)
+        shares = Shares(order, self.args.per_device_train_batch_size, self.args.process_index, self.args.world_size)
+        return Loader(RowNumbers(len(self.units)), batch_sampler=shares, collate_fn=self.data_collator)
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """Σ of the rows' losses / batch size; with an imputation head, its loss is added, and touches no other weight."""
@@ -233,10 +194,10 @@ class _Complete(TrainerCallback):
     """Marks a checkpoint as whole when all of it is written: a killed run leaves none that looks whole and is not."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        wait()
         folder = Path(args.output_dir) / f"{PREFIX}{state.global_step}"
-        if not state.is_world_process_zero or not folder.is_dir():
-            return
-        mark_complete(folder, state.global_step)
+        if state.is_world_process_zero and folder.is_dir():
+            mark_complete(folder, state.global_step)
 
 
 class _Progress(TrainerCallback):

@@ -14,6 +14,7 @@ from causalrec.finetune.choice import Auto
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.preparation import Job
+from causalrec.finetune.processes import check_shared
 from causalrec.finetune.ranker import Ranker
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
@@ -58,7 +59,7 @@ def finetune(
         To start from.
     output : path or None
         A folder for checkpoints and the tuned encoder. A run that was cut off goes on there when it is called again with the
-        same arguments. None is a temporary folder, which is gone when Python ends; ``Ranker.save`` keeps the ranker.
+        same arguments. Processes that train together (``torchrun``) need one that all of them see. None is a temporary folder, which is gone when Python ends; ``Ranker.save`` keeps the ranker.
     random_state : int, Generator or None
 
     Returns
@@ -75,6 +76,7 @@ def finetune(
     """
     _check(log, objective, adapter, head, training, weighing, random_data, encoder)
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
+    check_shared(output)
     seed = int(as_generator(random_state).integers(2**31))
     job = Job(
         log, objective or Auto(), adapter or Frozen(), head or Head(), epochs, training or Training(), weighing or Weighing(),

@@ -13,6 +13,7 @@ import pandas as pd
 from causalrec import __version__
 from causalrec.errors import OutputError
 from causalrec.finetune.evaluation import first_of_each
+from causalrec.finetune.processes import is_first
 from causalrec.finetune.ranker import Ranker
 from causalrec.finetune.run_folder import MARK
 from causalrec.finetune.verb import finetune
@@ -62,7 +63,7 @@ def train_log(
     ----------
     log : ImpressionLog
     output : Path
-        A folder; made if it is missing. A run that was cut off goes on there.
+        A folder; made if it is missing. A run that was cut off goes on there. Of several processes the first writes to it.
     recipe : Recipe
     random_data : RandomData, optional
     seed : int
@@ -96,7 +97,8 @@ def train_log(
         left_out = [f"Seconds and rows a second are those of the call that went on from {', '.join(resumed)}."] if resumed else []
         with clock(f"the report ({page_at})"):
             page = report(ranker, skipped=left_out)
-            page.save(page_at)
+            if is_first():
+                page.save(page_at)
     return TrainedRun(ranker, page, output, resumed, encoder, tuple(heard), tuple(clock.seconds))
 
 
@@ -124,8 +126,8 @@ def checkpoints(output: Path) -> tuple[str, ...]:
 
 
 def _encoder(ranker: Ranker) -> Path | None:
-    """Write the tuned encoder; None where there is none to hand over."""
-    if not ranker.adapter.tunes or not ranker.adapter.mergeable:
+    """Write the tuned encoder; None where there is none to hand over, or where another process writes it."""
+    if not is_first() or not ranker.adapter.tunes or not ranker.adapter.mergeable:
         return None
     return Path(ranker.encoder.model)
 

@@ -1,0 +1,73 @@
+"""Several processes that train together take the steps of one with batches as large as theirs together."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import causalrec as cr
+from causalrec.errors import ArgumentError
+from causalrec.finetune.batches import Shares, WholeUsers
+from causalrec.finetune.processes import batches_of
+
+RUN = """
+import json, sys, numpy as np, causalrec as cr
+from causalrec.finetune import processes
+folder, size = sys.argv[1], int(sys.argv[2])
+log = cr.embed(cr.simulate(1500, n_users=150, n_items=30, random_state=990001).log(), cr.TextEmbedder(progress=False))
+def train():
+    return cr.finetune(log, objective=cr.MRDR(), epochs=2, random_state=0, output=folder, head=cr.Head(dropout=0.0, item_effects=True),
+                       weighing=cr.Weighing(nuisances=cr.NuisanceRecipe(*[cr.RidgeLogistic(variances=(0.1,))] * 2)),
+                       training=cr.Training(progress=False, batch_size=size))
+first, again = train(), train()
+first.save(folder + "-ranker")
+np.savez(f"{folder}-{processes.number()}.npz", first=first.score_log(log), again=again.score_log(log))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_where_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    own = os.environ | {"OMP_NUM_THREADS": "1"}
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for line in ([sys.executable, str(script), str(tmp_path / "one"), "256"], [*launch, str(script), str(tmp_path / "two"), "128"]):
+        done = subprocess.run(line, env=own, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, first, second = (np.load(tmp_path / f"{n}.npz") for n in ("one-0", "two-0", "two-1"))
+    np.testing.assert_allclose(first["first"], one["first"], atol=1e-5)
+    np.testing.assert_array_equal(first["first"], second["first"])
+    np.testing.assert_array_equal(first["first"], first["again"])  # called again, a run that is over is read and not trained on
+    np.testing.assert_array_equal(second["first"], second["again"])
+    assert json.loads((tmp_path / "two" / "run" / "run.json").read_text())["processes"] == 2
+    assert cr.Ranker.load(tmp_path / "two-ranker").objective == cr.MRDR()
+
+
+def test_several_processes_need_a_folder_that_all_see(monkeypatch: pytest.MonkeyPatch, small_log: cr.ImpressionLog) -> None:
+    for name, value in (("LOCAL_RANK", "1"), ("RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ArgumentError, match=r"2 processes train together.*output="):
+        cr.finetune(small_log, objective=cr.Naive(), random_state=0)
+
+
+@given(st.integers(2, 400), st.integers(2, 60), st.integers(1, 5), st.integers(0, 3))
+def test_each_row_is_some_process_s_once_in_each_epoch(n: int, size: int, processes: int, epoch: int) -> None:
+    order = WholeUsers(np.arange(n) // 7, seed=3)
+    shares = [Shares(order, size, p, processes) for p in range(processes)]
+    for one in shares:
+        one.set_epoch(epoch)
+    batches = [list(one) for one in shares]
+    assert {len(b) for b in batches} == {len(shares[0])} == {batches_of(n, size, processes)}
+    together = [i for step in zip(*batches, strict=True) for part in step for i in part]
+    assert together == list(order)
+    if n >= processes:
+        assert all(part for b in batches for part in b)  # an empty share would be a step that others wait for
+    assert all(len(part) < size + processes for b in batches for part in b)
