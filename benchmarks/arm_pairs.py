@@ -13,24 +13,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from arm_worlds import LABELS, ROLES, draw
 from scipy.stats import binomtest
 
 import causalrec as cr
 from causalrec.estimate import estimate_arms
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-SEED = 20_261_122 - 990_000
-"""``draw`` adds 990,000."""
+SEED = 20_261_122
 
 
 def main() -> None:
-    from tests.estimate.test_arm_pairs import LABELS, ROLES, draw
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reps", type=int, default=200)
     reps = parser.parse_args().reps

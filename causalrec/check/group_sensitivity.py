@@ -17,8 +17,8 @@ from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Analysis
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.correction import clusters
 from causalrec.estimate.groups import group_effect, group_labels
+from causalrec.estimate.same_pairs import clusters
 from causalrec.nuisance import refit_nuisances
 
 F64 = npt.NDArray[np.float64]

@@ -16,15 +16,13 @@ from causalrec.estimate.caveats import caveats, units_in_smaller_arm
 from causalrec.estimate.correction import (
     Correction,
     PairCorrection,
-    clusters,
     correct,
-    of_repeated_items,
-    second_order_again,
     wants_pairs,
 )
 from causalrec.estimate.first_order import first_order
 from causalrec.estimate.overlap import Overlap, measure_overlap, refuse_if_hopeless
 from causalrec.estimate.partners import repeated_items
+from causalrec.estimate.same_pairs import clusters, of_repeated_items, second_order_again
 from causalrec.estimate.similar import Texts
 from causalrec.nuisance import (
     Clip,

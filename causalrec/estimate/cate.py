@@ -11,7 +11,7 @@ import numpy.typing as npt
 from causalrec.errors import CausalRecWarning, EstimationError
 from causalrec.estimate.analysis import Analysis
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.correction import clusters
+from causalrec.estimate.same_pairs import clusters
 from causalrec.scores import aipw_ate
 
 F64 = npt.NDArray[np.float64]

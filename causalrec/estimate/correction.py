@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,16 +14,15 @@ from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.partners import (
     MIN_SERVED,
-    NOTICEABLE,
     cells_of,
-    make_kernel,
+    cluster_items,
     mostly_once,
     repeated_items,
     wide_parts,
 )
-from causalrec.estimate.rule import Seen, centre_of, chosen_by_rule, varies
+from causalrec.estimate.rule import Seen, chosen_by_rule
 from causalrec.estimate.similar import MOST_OWN_PAIRS, MOST_ROWS, NARROW, Observed
-from causalrec.kernels import ClusterKernel, Rows, serve_both
+from causalrec.kernels import Rows
 from causalrec.nuisance import Clip, Nuisances
 from causalrec.nuisance.design import Design
 from causalrec.nuisance.paired import PairNuisances
@@ -234,7 +233,7 @@ def correct(
     """
     by_cells = "cells" in (correction.kernels or ()) and inputs.logged is None
     items = cells_of(inputs, correction.rows_a_cell) if by_cells else repeated_items(inputs)
-    se_items = _cluster_items(inputs, items)
+    se_items = cluster_items(inputs, items)
     plain = estimate_of(*first, inputs.units, se_items, at_most=at_most)
     if by_likeness(correction, inputs, items):
         try:
@@ -284,7 +283,7 @@ def _by_likeness(
     observed = Observed(inputs.t, inputs.y, *nuisances, inputs.units, clip, inputs.covariates, inputs.texts)
     best, bias = observed.estimate(estimand)
     left = estimate_of(
-        bias.bias, bias.influence, inputs.units, _cluster_items(inputs, items), at_most=at_most
+        bias.bias, bias.influence, inputs.units, cluster_items(inputs, items), at_most=at_most
     )
     return PairCorrection(
         2, ("similar",), "most texts are shown once.", plain, left, {}, 1.0, best, items,
@@ -332,89 +331,3 @@ def _why(seen: Seen, found: bool, asked: bool) -> str:
     if not seen.usable():
         return "the exposure hardly varies between partners (rows of one item or user, or of like words), so that pairs of rows say nothing."
     return seen.too_little()
-
-
-def corrected_group(
-    inputs: Inputs, found: PairCorrection, here: npt.NDArray[np.bool_], estimand: str
-) -> Estimate:
-    """The second-order effect in a group, from the pairs of rows inside it.
-
-    Raises
-    ------
-    EstimationError
-        Hardly a row of the group has a partner in the group.
-    """
-    if found.observed is not None:
-        among, _ = found.observed.among(here).estimate(estimand)
-        few = min(len(np.unique(inputs.units[here & (inputs.t == arm)])) for arm in (0, 1))
-        return estimate_of(
-            among.value, among.influence, inputs.units, _cluster_items(inputs, found.items), at_most=few, bias=among.may_remain,
-        )  # fmt: skip
-    assert found.pairs is not None
-    pairs = replace(found.pairs, keep=here)
-    rows = replace(pairs.rows, w=np.where(here, pairs.rows.w, 0.0))
-    best = _second_order(inputs, found, pairs, rows, estimand)
-    used = here & (pairs.rows.w > 0)
-    few = min(len(np.unique(inputs.units[used & (inputs.t == arm)])) for arm in (0, 1))
-    return estimate_of(
-        best.value, best.influence, inputs.units, _cluster_items(inputs, found.items), at_most=few
-    )
-
-
-def of_repeated_items(inputs: Inputs, found: PairCorrection, estimand: str) -> Estimate | None:
-    """The effect on rows whose item was shown more than once; None where that is nearly all of them, or pairs of one item are not used.
-
-    The headline lends the other rows the repeated items' error of the effect model. This one leaves them out: another population.
-    """
-    if "same_item" not in found.kernels or found.items is None:
-        return None
-    here = found.items >= 0
-    if here.mean() > 1 - NOTICEABLE:
-        return None
-    try:
-        return corrected_group(inputs, found, here, estimand)
-    except EstimationError:
-        return None
-
-
-def second_order_again(inputs: Inputs, found: PairCorrection, estimand: str) -> so.PairEstimate | None:
-    """Another estimand from the same pairs; None where the fit is of first order."""
-    if found.observed is not None:
-        return found.observed.estimate(estimand)[0]
-    if found.order == 1 or found.pairs is None:
-        return None
-    return _second_order(inputs, found, found.pairs, found.pairs.rows, estimand)
-
-
-def _second_order(
-    inputs: Inputs, found: PairCorrection, pairs: PairNuisances, rows: Rows, estimand: str
-) -> so.PairEstimate:
-    used = rows.w > 0
-    made = [make_kernel(k, rows, pairs) for k in found.kernels]
-    kernels = [k.only(used) for k in made if k is not None]
-    if len(kernels) == 2 and isinstance(kernels[1], ClusterKernel):
-        kernels = serve_both(kernels[0], kernels[1], rows)
-    served = float(kernels[0].served[used].mean()) if used.any() else 0.0
-    if served < MIN_SERVED:
-        raise EstimationError(
-            f"{100 * served:.0f} % of the group's rows have a partner in the group, fewer than {100 * MIN_SERVED:.0f} %."
-        )
-    centre = centre_of(inputs, pairs)
-    totals = so.all_totals(rows, kernels, pairs.blocks, estimand, centre)
-    if not varies(totals):
-        raise EstimationError("within the items of the group the exposure hardly varies.")
-    return so.pair_estimate(rows, kernels, pairs.blocks, estimand, centre, totals)
-
-
-def clusters(inputs: Inputs, found: PairCorrection) -> Ints | None:
-    """Item codes (n,) for two-way errors, None where nothing repeats."""
-    return _cluster_items(inputs, found.items)
-
-
-def _cluster_items(inputs: Inputs, items: Ints | None) -> Ints | None:
-    """Item codes for two-way errors: items shown once are clusters of their own; None where nothing repeats."""
-    if inputs.items is not None:
-        return inputs.items if int(inputs.items.max()) + 1 < len(inputs.items) else None
-    if items is None:
-        return None
-    return np.where(items < 0, np.arange(len(items)) + int(items.max()) + 1, items).astype(np.int64)

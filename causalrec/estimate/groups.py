@@ -14,7 +14,7 @@ from causalrec._checks import did_you_mean
 from causalrec._display import Displayable
 from causalrec.errors import EstimationError
 from causalrec.estimate.analysis import Analysis
-from causalrec.estimate.correction import clusters, corrected_group
+from causalrec.estimate.same_pairs import clusters, corrected_group
 from causalrec.log import ImpressionLog
 
 MIN_ROWS = 50

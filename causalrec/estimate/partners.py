@@ -95,6 +95,15 @@ def cells_of(inputs: Inputs, rows_a_cell: int) -> Ints:
     return labels[block.codes]
 
 
+def cluster_items(inputs: Inputs, items: Ints | None) -> Ints | None:
+    """Item codes for two-way errors: items shown once are clusters of their own; None where nothing repeats."""
+    if inputs.items is not None:
+        return inputs.items if int(inputs.items.max()) + 1 < len(inputs.items) else None
+    if items is None:
+        return None
+    return np.where(items < 0, np.arange(len(items)) + int(items.max()) + 1, items).astype(np.int64)
+
+
 def wide_parts(*designs: Design) -> tuple[Part, ...]:
     """The parts whose penalty was chosen, for which shrinking leaves bias; none where rows are too many for a basis of them."""
     parts = {p.owners: p for design in designs for p in design.parts if p.shrinkage == "chosen"}

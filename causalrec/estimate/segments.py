@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from causalrec import scores
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.correction import clusters
 from causalrec.estimate.fit import Fit
 from causalrec.estimate.groups import GroupEffects, group_effect, group_labels
+from causalrec.estimate.same_pairs import clusters
 from causalrec.joint import DRAWS, covariance_of, holm, largest
 
 Mask = npt.NDArray[np.bool_]

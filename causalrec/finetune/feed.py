@@ -127,6 +127,21 @@ def item_labels(log: ImpressionLog) -> list[str]:
     return item_texts(log)
 
 
+def numbered(log: ImpressionLog) -> dict[str, int]:
+    """The number of each item's effect, by the item's label, and by its words where no other item has them."""
+    labels, texts = item_labels(log), item_texts(log)
+    found = {name: i for i, name in enumerate(sorted(set(labels)))}
+    owner: dict[str, str | None] = {}
+    for text, label in set(zip(texts, labels, strict=True)):
+        owner[text] = None if text in owner else label
+    return {text: found[label] for text, label in owner.items() if label is not None} | found
+
+
+def effects_of(known: dict[str, int]) -> int:
+    """How many item effects there are."""
+    return max(known.values(), default=-1) + 1
+
+
 def feed_of(
     items: Sequence[str],
     histories: tuple[Sequence[Sequence[str]], Ints] | None,

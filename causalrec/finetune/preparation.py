@@ -29,7 +29,7 @@ from causalrec.finetune.evaluation import (
     risk_difference,
     risks,
 )
-from causalrec.finetune.feed import Feed, feed_of_log, item_labels
+from causalrec.finetune.feed import Feed, effects_of, feed_of_log, numbered
 from causalrec.finetune.fitting import Judged, Task, Trained, run, unit_vectors
 from causalrec.finetune.labels import GuardRails, Labels, check_support, guard_rails, labels_of
 from causalrec.finetune.objectives import Objective
@@ -76,7 +76,7 @@ class Job:
             train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, policy_aware=how.policy_aware, rng=rng
         )
         if known is None:
-            known = {name: i for i, name in enumerate(sorted(set(item_labels(train))))} if self.head.item_effects else {}
+            known = numbered(train) if self.head.item_effects else {}
         rails = guard_rails(labels)
         for one in self._objectives():
             if one.needs_control and how.examination is not None:
@@ -135,7 +135,7 @@ class Prepared:
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
         job = self.job
         task = Task(
-            self.train_feed, self.valid_feed, self.labels, job.encoder, len(self.known), self._judge(objective), start
+            self.train_feed, self.valid_feed, self.labels, job.encoder, effects_of(self.known), self._judge(objective), start
         )
         return run(
             task, objective, job.adapter, job.head, job.training, job.epochs, folder, job.seed, self._identity(objective, start)

@@ -57,7 +57,7 @@ class Ranker(Displayable):
         Where its checkpoints and its encoder are.
     base : TextEmbedder
         The encoder that it started from.
-    known_items : mapping of label to number
+    known_items : mapping of label, or words that one item alone has, to number
     histories : mapping of user label to texts
         The last history of each user of the log, by which ``score`` knows users.
     seen_units : (m,) uint64
@@ -126,7 +126,8 @@ class Ranker(Displayable):
         Parameters
         ----------
         users_or_histories : sequence of U user labels of the log, or histories (lists of texts); None is one unknown user
-        items : sequence of I item texts (or labels of items with an effect, where the head has item effects and texts are known)
+        items : sequence of I item texts
+            With item effects, a text that one item of the log alone had brings that item's.
 
         Raises
         ------

@@ -13,7 +13,7 @@ from causalrec.errors import OutputError, SavedError
 from causalrec.finetune import adapters, objectives
 from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation, Ranking
-from causalrec.finetune.feed import Feed
+from causalrec.finetune.feed import Feed, effects_of
 from causalrec.finetune.fitting import Trained
 from causalrec.finetune.folder import digest, written
 from causalrec.finetune.labels import GuardRails, Labels
@@ -140,7 +140,7 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
     with np.load(folder / ARRAYS, allow_pickle=False) as found:
         arrays = {n: found[n] for n in found.files}
     replay = None if words["replay"] is None else Replay(*_rows(arrays, tuple(words["replay"]), manifest["clip"]))
-    trained = _trained(folder, manifest, given, len(words["known_items"]), base, arrays["valid_scores"], device)
+    trained = _trained(folder, manifest, given, effects_of(words["known_items"]), base, arrays["valid_scores"], device)
     histories = {user: tuple(h) for user, h in words["histories"].items()}
     return Ranker(
         **{n: given[n] for n in OF_RANKER}, folder=folder, base=base, known_items=words["known_items"], histories=histories,

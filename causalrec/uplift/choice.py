@@ -16,8 +16,8 @@ from causalrec.errors import ArgumentError
 from causalrec.estimate import Fit
 from causalrec.estimate.bridge import Predictions, fit_econml, without_fold
 from causalrec.estimate.caveats import units_in_smaller_arm
-from causalrec.estimate.correction import clusters
 from causalrec.estimate.metalearners import ConstantEffect, Stack, TLearner, XLearner
+from causalrec.estimate.same_pairs import clusters
 from causalrec.estimate.word_effects import WordEffects
 from causalrec.estimate.word_features import WordFeatures
 from causalrec.joint import DRAWS, Index, largest, two_way

@@ -15,7 +15,6 @@ from causalrec.blocks import Block
 from causalrec.errors import EstimationError, HonestyError
 from causalrec.estimate import Fit
 from causalrec.estimate.analysis import Analysis, Inputs
-from causalrec.estimate.correction import clusters
 from causalrec.estimate.fit import covariates, words_of
 from causalrec.estimate.partners import (
     MIN_SERVED,
@@ -26,6 +25,7 @@ from causalrec.estimate.partners import (
     wide_parts,
 )
 from causalrec.estimate.rule import varies
+from causalrec.estimate.same_pairs import clusters
 from causalrec.estimate.similar import Observed, Texts
 from causalrec.kernels import (
     BlockOfPairs,

@@ -2,46 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit, softmax
 
 import causalrec as cr
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate import estimate_arms
 
-ROLES: dict[str, Any] = {
-    "treatment": "slot",
-    "outcome": "clicked",
-    "unit": "user",
-    "item": "item",
-    "confounders": ["age"],
-    "treatment_kind": "arms",
-    "control": "none",
-}
-LABELS = np.array(["none", "top", "side"])
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import arm_worlds
+from arm_worlds import LABELS, ROLES
 
 
-def draw(seed: int, n: int = 6_000, items: int = 500, arms: int = 3) -> tuple[pd.DataFrame, np.ndarray]:
-    """A trait of the item that no column holds moves the arm and the clicks; (n, K) P(click) under each arm."""
-    rng = np.random.default_rng(990_000 + seed)
-    item, user = rng.integers(0, items, n), rng.integers(0, n // 2, n)
-    trait, age = rng.standard_normal(items)[item], rng.standard_normal(n)
-    pull = np.column_stack([np.zeros(n), 0.8 * trait + 0.3 * age, -0.7 * trait, 0.2 * trait])[:, :arms]
-    e = softmax(pull, axis=1)
-    arm = (rng.random(n)[:, None] > e.cumsum(axis=1)).sum(axis=1)
-    base = -0.8 + 0.9 * trait + 0.4 * age
-    p = expit(base[:, None] + np.array([0.0, 0.6, 0.3, 0.0])[:arms])
-    clicked = (rng.random(n) < p[np.arange(n), arm]).astype(int)
-    names = np.append(LABELS, "foot")[arm]
-    frame = pd.DataFrame({"user": user, "item": item, "age": age, "slot": names, "clicked": clicked})
-    return frame.assign(
-        **{f"e_{name}": e[:, k] for k, name in enumerate(np.append(LABELS, "foot")[:arms])}
-    ), p
+def draw(seed: int, **options: int) -> tuple[pd.DataFrame, np.ndarray]:
+    """Logs of the tuning seeds."""
+    return arm_worlds.draw(990_000 + seed, **options)
 
 
 def fitted(frame: pd.DataFrame, correction: cr.Correction | None = None, **roles: Any) -> Any:

@@ -80,7 +80,12 @@ def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Train
     head, training = cr.Head(item_effects=True, hidden=4), replace(quick, loss="pairwise")
     found = cr.finetune(small_log, objective=cr.DR(), head=head, training=training, weighing=weighing, epochs=1, random_state=0)
     assert np.isfinite(found.trained.valid_scores).all()
-    assert len(found.known_items) == 60
+    assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(small_log.frame["title"])
+    assert set(found.known_items.values()) == set(range(60))
+    log = small_log.take(np.arange(5))
+    histories, codes = log.histories()
+    for i, title in enumerate(log.frame["title"]):  # asked by its words, an item has the effect that it has in a log
+        np.testing.assert_allclose(found.score([list(histories[codes[i]])], [title])[0, 0], found.score_log(log)[i], atol=1e-6)
 
 
 @pytest.mark.slow
