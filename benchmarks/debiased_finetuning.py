@@ -1,6 +1,6 @@
 """What ``finetune`` recovers of what an old recommender's bias costs, on logs whose truth is known (``debiased_worlds``).
 
-    CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified] [--cells ...] [--seeds 1] [--adapter frozen|lora]
+    CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified] [--cells ...] [--seeds 1] [--adapter frozen|lora] [--rows N]
 
 gap: 22 cells. Arms: naive; SNIPS and DR with true P(shown) and true θ(slot); SNIPS with both estimated (cross-fitted, and
 ``position_curve``); the oracle, naive training on relevance labels of all rows. "examination seen", on request, is SNIPS that is told
@@ -90,18 +90,19 @@ def refused(world: worlds.World, how: str) -> bool:
 
 
 def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None) -> worlds.World | None:
-    """One ranker; its NDCG@10 by user and facts are written to the cache."""
+    """One ranker; its NDCG@10 by user and facts are written to the cache. `adapter` is a name, and "@" and rows where the log is shorter."""
+    which, _, rows = adapter.partition("@")
     name = CACHE / f"{cell}-{seed}-{arm.replace(', ', '-').replace(' ', '-')}-{adapter}.npz"
     if name.exists():
         return world
     began = time.perf_counter()
-    world = world or worlds.CELLS[cell].draw(seed)
+    world = world or worlds.CELLS[cell].draw(seed, int(rows or worlds.ROWS))
     log, objective, curve = spec(world, arm)
     embedder = cr.TextEmbedder(progress=False)
     folder = Path(tempfile.mkdtemp())
     try:
         ranker = cr.finetune(
-            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[adapter], head=HEAD, epochs=EPOCHS, training=TRAINING,
+            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[which], head=HEAD, epochs=EPOCHS, training=TRAINING,
             weighing=cr.Weighing(nuisances=RECIPE, examination=curve), encoder=embedder, output=folder / "run", random_state=seed,
         )  # fmt: skip
     except EstimationError as refusal:
@@ -221,9 +222,10 @@ def off_policy(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def write(seeds: list[int]) -> None:
     """The tables; rows of earlier runs whose cache is gone stay."""
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"gap": [], "misspecified": []}
-    rows = _joined(before["gap"], [r for adapter in ADAPTERS for r in gap_table(seeds, adapter)], ("cell", "seed", "adapter"))
+    made = {name.stem.rsplit("-", 1)[1] for name in CACHE.glob("*.npz")}
+    rows = _joined(before["gap"], [r for adapter in sorted(made) for r in gap_table(seeds, adapter)], ("cell", "seed", "adapter"))
     wrong = _joined(before["misspecified"], misspecified_table(seeds), ("cell", "how", "objective", "seed"))
-    RESULTS.write_text(json.dumps({"gap": rows, "misspecified": wrong, "off_policy": off_policy(rows)}, indent=1))
+    RESULTS.write_text(json.dumps({"gap": rows, "misspecified": wrong, "off_policy": off_policy([r for r in rows if r["adapter"] == "frozen"])}, indent=1))
 
 
 def _joined(before: list[dict[str, Any]], now: list[dict[str, Any]], key: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -239,11 +241,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--skip", type=int, default=0, help="seeds to leave out, of an earlier run")
     parser.add_argument("--adapter", choices=list(ADAPTERS), default="frozen")
+    parser.add_argument("--rows", type=int, default=worlds.ROWS, help="of a log")
     parser.add_argument("--tuning", action="store_true")
     options = parser.parse_args()
     import torch
 
     torch.set_num_threads(1)
+    adapter = options.adapter if options.rows == worlds.ROWS else f"{options.adapter}@{options.rows}"
     first = worlds.TUNING if options.tuning else worlds.SEED
     seeds = list(range(first + options.skip, first + options.skip + options.seeds))
     cells = options.cells or ([*BASES, *(c for c in worlds.CELLS if c not in BASES)] if options.part == "gap" else list(BASES))
@@ -252,11 +256,11 @@ def main() -> None:
         for cell in cells:
             world = None
             for arm in options.arms if options.part == "gap" else ["naive", *wrong]:
-                world = run(cell, seed, arm, options.adapter, world)
+                world = run(cell, seed, arm, adapter, world)
             if not options.tuning:
                 write(seeds)
     if options.tuning:
-        for row in gap_table(seeds, options.adapter):
+        for row in gap_table(seeds, adapter):
             print(json.dumps(row, indent=1))
 
 
