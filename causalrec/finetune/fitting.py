@@ -62,6 +62,11 @@ class Trained:
     rows_per_second: float
     kept: int
 
+    @property
+    def memory(self) -> int:
+        """Bytes of the weights in float32, of the gradients of those that learn and of AdamW's two moments; activations come on top."""
+        return 4 * (self.n_weights + 3 * self.n_trained)
+
 
 @dataclass(frozen=True, eq=False)
 class Task:

@@ -242,8 +242,10 @@ class Ranker(Displayable):
         return load_ranker(Path(folder), device)
 
     def _title(self) -> str:
+        t = self.trained
+        of = f" of {t.n_weights:,}" if self.adapter.tunes else ""
         return (
-            f"Ranker: {self.head.kind}, {self.adapter.name}, {self.objective.name}; {self.trained.n_trained:,} of {self.trained.n_weights:,} weights learnt, "
+            f"Ranker: {self.head.kind}, {self.adapter.name}, {self.objective.name}; {t.n_trained:,}{of} weights learnt ({t.memory / 2**20:,.1f} MiB with gradients and moments), "
             f"{len(self.history)} epochs in {self.trained.seconds:.0f} s"
         )
 

@@ -193,7 +193,7 @@ def trained_in_short(found: dict[str, Any]) -> str:
         inside = "inside" if gain["ci_lower"] <= found["truth"] <= gain["ci_upper"] else "outside"
         lines.append(("the true gain (simulated log)", f"{1000 * found['truth']:+.1f} clicks per 1,000 impressions shown   {inside} the interval"))
     lines += [("" if i else "OUT OF BOUNDS", line) for i, line in enumerate(found["out_of_bounds"])]
-    lines.append(("weights learnt", f"{found['weights']['learnt']:,} of {found['weights']['all']:,}, {found['rows_per_second']:,.0f} rows/s"))
+    lines.append(("weights learnt", f"{found['weights']['learnt']:,} of {found['weights']['all']:,} in training, {found['rows_per_second']:,.0f} rows/s"))
     if found["resumed"]:
         lines.append(("went on from", ", ".join(found["resumed"])))
     lines += [("ranker", f"{found['ranker']}   cr.Ranker.load({found['ranker']!r})"), ("report", found["report"])]

@@ -28,7 +28,6 @@ OF_VALUES = {
     "caused": "caused by the ranker’s choice (DR)",
 }
 OF_EPOCHS = ("epoch", "loss", "risk", "risk_dr", "risk_snips", "risk_ips", "risk_naive", "policy_share")
-BYTES = 4
 BOUND = re.compile(r"^(?:(≥|<) (\S+)|(\S+) to (\S+))$")
 VERDICTS = {True: "✓ holds", False: "✗ out of bounds", None: "○ for information"}
 
@@ -144,14 +143,13 @@ def training(ranker: Ranker) -> list[Part]:
 def _size(ranker: Ranker) -> list[tuple[str, str]]:
     t, rails, e = ranker.trained, ranker.guard_rails, ranker.evaluation
     network = "head; the encoder is frozen and read once" if not ranker.adapter.tunes else "encoder and head"
-    memory = BYTES * (t.n_weights + 3 * t.n_trained)
     return [
         ("encoder", words.shown(ranker.base.model, 80)),
         ("adapter", repr(ranker.adapter)),
         ("objective", repr(ranker.objective)),
         ("head", repr(ranker.head)),
         ("weights learnt", f"{t.n_trained:,} of {t.n_weights:,} ({words.percent(t.n_trained / t.n_weights, 1)}; {network})"),
-        ("memory of weights, gradients and moments", f"{memory / 2**20:,.1f} MiB, counted; without activations"),
+        ("memory of weights, gradients and moments", f"{t.memory / 2**20:,.1f} MiB, counted; without activations"),
         ("rows", f"{rails.n:,} trained on, {rails.n_shown:,} of them shown; {e.n:,} held out ({e.n_users:,} users)"),
         ("epochs", f"{len(ranker.history)} of at most {ranker.epochs}"),
         ("time of the training call", f"{t.seconds:,.1f} s, {t.rows_per_second:,.0f} rows/s"),
