@@ -32,7 +32,7 @@ results: $(STAMP)
 	$(BIN)/python benchmarks/real_logs.py
 
 benchmark: $(STAMP) .venv/.benchmark
-	for script in $(filter-out %/real_logs.py %/worlds.py %/page.py %/text_page.py %/uplift_page.py %/finetune_page.py %/debiased_worlds.py %/text_worlds.py %/natural_text.py %/vocab_text.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out %/real_logs.py %/worlds.py %/page.py %/text_page.py %/uplift_page.py %/finetune_page.py %/debiased_worlds.py %/arm_worlds.py %/text_worlds.py %/natural_text.py %/vocab_text.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 	$(BIN)/python benchmarks/page.py
 
 notebooks: $(STAMP)
