@@ -2,12 +2,13 @@
 
     CAUSALREC_DATA=... python benchmarks/shown_once.py [--reps 100] [--others 20] [--designs ...] [--quick]
 
-Three designs, every text in one row at the most:
+Four designs, every text in one row at the most:
 
 - natural-1: headlines whose words act, through lists that no representation was built from (10,000 rows);
 - written-1: written texts that the embedding says nearly all of (6,000 rows): nothing should be over-corrected;
 - hash-1: as natural-1, with half of either index a fixed coin of the whole text, which no two texts share and no model
-  can learn: every assumption about what was learnt, or is shared, fails.
+  can learn: every assumption about what was learnt, or is shared, fails;
+- tossed-1: as natural-1, with words that act on clicks only: nothing to take out, and what looking for it costs.
 
 *default* is what ``estimate`` gives: pairs of rows with like texts, half of what they take out allowed for.
 
@@ -67,6 +68,11 @@ def coined(pool: Pool) -> Law:
     return replace(law, exposure=exposure, click=click)
 
 
+def tossed(pool: Pool) -> Law:
+    """The natural law, but no word acts on exposure."""
+    return replace(natural_law(pool), exposure=np.zeros(len(pool)))
+
+
 def draws() -> dict[str, Callable[[int], Draw]]:
     """How a log of each design is drawn from its seed."""
     headlines = partial(some, "headlines", 12_387)
@@ -74,6 +80,7 @@ def draws() -> dict[str, Callable[[int], Draw]]:
         "natural-1": worlds()["natural-1"].draw,
         "written-1": Cell("written-1", 6_000, written_pool, written_law, exact=True).make,
         "hash-1": Cell("hash-1", 10_000, headlines, coined, exact=True).make,
+        "tossed-1": Cell("tossed-1", 10_000, headlines, tossed, exact=True).make,
     }
 
 
@@ -137,6 +144,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             "bias": float(bias),
             "bias_mc": float((error - chance).std(ddof=1) / np.sqrt(len(here))),
             "sd": float(error.std(ddof=1)),
+            "rmse_over_oracle": float(np.sqrt((error**2).mean() / (chance**2).mean())),
             "share_gone": float(1 - bias / (naive - chance).mean()),
             "share_gone_raw": float(1 - error.mean() / naive.mean()),
             "coverage": float(covered.mean()),
@@ -153,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reps", type=int, default=100, help="repetitions a design")
     parser.add_argument("--others", type=int, default=20, help="repetitions with the slower assumptions too")
-    parser.add_argument("--designs", nargs="*", default=["natural-1", "written-1", "hash-1"])
+    parser.add_argument("--designs", nargs="*", default=list(draws()))
     parser.add_argument("--quick", action="store_true", help="5 repetitions, nothing written")
     options = parser.parse_args()
     reps = 5 if options.quick else options.reps
