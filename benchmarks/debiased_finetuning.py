@@ -52,7 +52,7 @@ BASES = (
 )  # fmt: skip
 ONE = cr.RidgeLogistic(variances=(0.1,))
 RECIPE = cr.NuisanceRecipe(ONE, ONE)
-EPOCHS = 4
+EPOCHS = {"frozen": 4, "lora": 2}
 HEAD, TRAINING = cr.Head(), cr.Training(progress=False)
 ADAPTERS = {"frozen": cr.Frozen(), "lora": cr.LoRA(rank=8)}
 
@@ -102,7 +102,7 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
     folder = Path(tempfile.mkdtemp())
     try:
         ranker = cr.finetune(
-            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[which], head=HEAD, epochs=EPOCHS, training=TRAINING,
+            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[which], head=HEAD, epochs=EPOCHS[which], training=TRAINING,
             weighing=cr.Weighing(nuisances=RECIPE, examination=curve), encoder=embedder, output=folder / "run", random_state=seed,
         )  # fmt: skip
     except EstimationError as refusal:
