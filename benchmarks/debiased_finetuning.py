@@ -2,6 +2,8 @@
 
     CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified] [--cells ...] [--seeds 1] [--adapter frozen|lora] [--rows N]
 
+"oracle, as informed", on request after "SNIPS true", is the oracle with as few rows as SNIPS has information: the training rows of the log
+divided by the dispersion of its labels (``objectives.dispersion``). What it lacks to the oracle is the price of few labels, and no bias.
 gap: 22 cells. Arms: naive; SNIPS and DR with true P(shown) and true θ(slot); SNIPS with both estimated (cross-fitted, and
 ``position_curve``); the oracle, naive training on relevance labels of all rows. "examination seen", on request, is SNIPS that is told
 which rows were looked at: what no log says, and so a bound on what can be recovered from clicks. The share of the oracle-minus-naive NDCG@10
@@ -35,17 +37,20 @@ from typing import Any
 
 import debiased_worlds as worlds
 import numpy as np
+import torch
 from scipy.stats import norm
 
 import causalrec as cr
 from causalrec.errors import EstimationError, LogError
 from causalrec.finetune.evaluation import chosen
+from causalrec.finetune.objectives import Rows, dispersion
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "debiased"
 RESULTS = HERE / "results" / "debiased_finetuning.json"
 ARMS = ("naive", "oracle", "SNIPS true", "SNIPS estimated", "DR true")
 BOUND = "examination seen"
+INFORMED = "oracle, as informed"
 BASES = (
     "headlines-popular-steep-match", "books-popular-steep-match", "headlines-mild-flat-match", "books-mild-flat-match",
     "headlines-thin-overlap",
@@ -57,13 +62,20 @@ HEAD, TRAINING = cr.Head(), cr.Training(progress=False)
 ADAPTERS = {"frozen": cr.Frozen(), "lora": cr.LoRA(rank=8)}
 
 
-def spec(world: worlds.World, arm: str) -> tuple[cr.ImpressionLog, Any, Any]:
+def spec(world: worlds.World, arm: str, seed: int) -> tuple[cr.ImpressionLog, Any, Any]:
     """The log, objective and curve of an arm."""
     true = cr.Examination.of(world.thetas)
     if arm == "naive":
         return world.log(), cr.Naive(), None
     if arm == "oracle":
         return world.oracle_log(), cr.Naive(), None
+    if arm == INFORMED:
+        held = read(world.cell.name, seed, "SNIPS true", "frozen")
+        if held is None:
+            raise SystemExit(f"{INFORMED!r} comes after 'SNIPS true'")
+        log = world.oracle_log()
+        rows = np.random.default_rng(7).permutation(len(log))[: round(len(log) / held[1]["dispersion"])]
+        return log.take(np.sort(rows)), cr.Naive(), None
     if arm == BOUND:
         return world.seen_log(), cr.SNIPS(), None
     if arm in ("SNIPS true", "DR true"):
@@ -97,7 +109,7 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
         return world
     began = time.perf_counter()
     world = world or worlds.CELLS[cell].draw(seed, int(rows or worlds.ROWS))
-    log, objective, curve = spec(world, arm)
+    log, objective, curve = spec(world, arm, seed)
     embedder = cr.TextEmbedder(progress=False)
     folder = Path(tempfile.mkdtemp())
     try:
@@ -114,6 +126,11 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
         return world
     ndcg = world.ndcg_of_users(ranker.score_log(cr.read_log(world.test_frame(), **worlds.ROLES)))
     facts = value_of(ranker) if curve is not None else {}
+    if arm == "SNIPS true":
+        labels = ranker.replay.labels
+        columns = {k: torch.from_numpy(v) for k, v in labels.columns(objective.clip).items()}
+        rows = Rows.of(columns, (float(labels.t.mean()), float((labels.t * labels.learnt).mean()), len(labels)))
+        facts["dispersion"] = dispersion(objective, rows)
     facts |= {"chosen": ranker.objective.name, "epochs": len(ranker.history), "seconds": time.perf_counter() - began}
     if ", " in arm:
         facts["refused"] = refused(world, arm.split(", ")[1])
@@ -160,7 +177,7 @@ def gap_table(seeds: list[int], adapter: str) -> list[dict[str, Any]]:
     rows = []
     for cell in worlds.CELLS:
         for seed in seeds:
-            found = {arm: read(cell, seed, arm, adapter) for arm in (*ARMS, BOUND)}
+            found = {arm: read(cell, seed, arm, adapter) for arm in (*ARMS, BOUND, INFORMED)}
             if found["naive"] is None or found["oracle"] is None:
                 continue
             naive, oracle = found["naive"][0], found["oracle"][0]
@@ -244,8 +261,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=worlds.ROWS, help="of a log")
     parser.add_argument("--tuning", action="store_true")
     options = parser.parse_args()
-    import torch
-
     torch.set_num_threads(1)
     adapter = options.adapter if options.rows == worlds.ROWS else f"{options.adapter}@{options.rows}"
     first = worlds.TUNING if options.tuning else worlds.SEED
