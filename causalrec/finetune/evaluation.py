@@ -92,36 +92,39 @@ def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> E
 
 
 def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
-    """(n,) 1 for the rows that the ranker would show: see ``first_of_each``."""
+    """(n,) how much of each row the ranker would show: see ``first_of_each``."""
     return first_of_each(f, r.e, r.units)
 
 
 def first_of_each(f: F64, slots: F64, units: Ints) -> npt.NDArray[np.float64]:
-    """(n,) 1 for the first rows of each user by score f, as many as the sum of his `slots`, rounded.
+    """(n,) in [0, 1]: the first rows of each user by score f, as many as the sum of his `slots`; the last one in part, rows that tie in equal parts.
 
-    With the propensities as slots that is how many he is shown in expectation. What he *was* shown will not do where the choice
-    is scored by 1 / e: a policy that knows T picks rows whose weight it knows. Where every user has one row, the share of
-    all rows that the slots make.
+    With the propensities as slots that is how many he is shown in expectation, so that the ranker's choice and today's are as large in every
+    user. What he *was* shown will not do where the choice is scored by 1 / e: a policy that knows T picks rows whose weight it knows. Where every
+    user has one row, they are chosen among like the rows of one.
     """
     if len(np.unique(units)) == len(units):
-        cut = np.quantile(f, 1 - slots.mean())
-        return (f > cut).astype(np.float64)
+        units = np.zeros(len(units), dtype=np.int64)
     order = np.lexsort((-f, units))
-    starts = np.flatnonzero(np.r_[True, np.diff(units[order]) > 0])
-    place = np.empty(len(f), dtype=np.int64)
-    place[order] = np.arange(len(f)) - np.repeat(starts, np.diff(np.r_[starts, len(f)]))
-    room = np.rint(np.bincount(units, slots, minlength=int(units.max()) + 1))
-    return (place < room[units]).astype(np.float64)
+    user, score = units[order], f[order]
+    new_user = np.r_[True, np.diff(user) > 0]
+    first = np.flatnonzero(new_user)
+    place = np.arange(len(f)) - np.repeat(first, np.diff(np.r_[first, len(f)]))
+    room = np.bincount(units, slots)
+    part = np.clip(room[user] - place, 0.0, 1.0)
+    tie = np.cumsum(new_user | np.r_[True, np.diff(score) != 0]) - 1
+    shared = np.bincount(tie, part) / np.bincount(tie)
+    out = np.empty(len(f))
+    out[order] = shared[tie]
+    return out
 
 
 def values(f: F64, r: Labels) -> dict[str, Estimate]:
     """Clicks per impression shown, of the ranker's choice and of today's, off policy by DR scores; their difference; caused clicks.
 
-    V(π) = Σ π ψ₁ / Σ π with π the rows that the ranker would show, as many a user as he is shown in expectation, Σ e. Today's is Σ T Y / Σ T.
+    V(π) = Σ π ψ₁ / Σ π with π how much of each row the ranker would show, as many a user as he is shown in expectation, Σ e. Today's is Σ T Y / Σ T.
     """
     pi = chosen(f, r)
-    if pi.sum() == 0:
-        raise EstimationError("the ranker would show none of the held-out rows; there are too few of them.")
     ours = Ratio.of(lambda q: (pi * q.psi1, pi), r)
     today = Ratio.of(lambda q: (q.t * q.y, q.t), r)
     found = {"value": ours, "value_today": today, "gain": ours.less(today)}
@@ -235,6 +238,11 @@ class Evaluation(Displayable):
         Clicks per impression shown: of the ranker's choice, of today's, their difference; caused clicks if known.
     mar : Ranking or None
     n, n_users : int
+    notes : tuple of str
+    curve_estimated : bool
+        Whether errors hold those of an estimated P(examined).
+    if_examined : bool
+        Whether clicks were divided by P(examined): then values are those of impressions that are looked at, today's as well.
     """
 
     risks: dict[str, Estimate] = field(repr=False)
@@ -245,11 +253,17 @@ class Evaluation(Displayable):
     n_users: int
     notes: tuple[str, ...] = ()
     curve_estimated: bool = False
+    if_examined: bool = False
+
+    @property
+    def unit(self) -> str:
+        """What values count."""
+        return "clicks per impression shown and looked at" if self.if_examined else "clicks per impression shown"
 
     def _title(self) -> str:
         gain = self.values["gain"]
         return (
-            f"Ranker on {self.n:,} rows of {self.n_users:,} held-out users: {gain.value:+.4f} clicks per impression shown against today's choice "
+            f"Ranker on {self.n:,} rows of {self.n_users:,} held-out users: {gain.value:+.4f} {self.unit} against today's choice "
             f"[{gain.ci_lower:+.4f}, {gain.ci_upper:+.4f}], 95 %"
         )
 
@@ -257,8 +271,8 @@ class Evaluation(Displayable):
         rows = [quantity(f"risk by {name}, nats", e) for name, e in self.risks.items()]
         rows += [quantity(f"risk by {name} of a constant, nats", e) for name, e in self.risks_before.items() if name == "DR"]
         words = {
-            "value": "clicks per impression shown, the ranker's choice (DR)",
-            "value_today": "clicks per impression shown, today's choice",
+            "value": f"{self.unit}, the ranker's choice (DR)",
+            "value_today": f"{self.unit}, today's choice",
             "gain": "difference",
             "caused": "caused clicks per impression shown, the ranker's choice (DR)",
         }
@@ -270,7 +284,7 @@ class Evaluation(Displayable):
     def _notes(self) -> list[str]:
         return [
             "The naive risk is that of what the old recommender showed; the others estimate that of all impressions, had they been shown.",
-            "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score. Errors are clustered by user"
+            "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score (the last of them in part). Errors are clustered by user"
             + (", and hold those of the estimated P(examined)." if self.curve_estimated else "."),
             *self.notes,
         ]
@@ -291,7 +305,7 @@ def evaluate(f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = ()
             f"The ranker's choice would be clicked {found['value'].value:.2f} times per impression: more than once, which cannot be. The propensities, or "
             "P(examined) where a curve was given, are not those of this log. Do not act on this value.",
         )
-    return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None)
+    return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None, r.if_examined)
 
 
 def policy_share(f: F64, r: Labels) -> float:

@@ -90,6 +90,8 @@ class Labels:
         alike, those that were likely to be looked at say more, and are learnt from in proportion
     curve_error : CurveError or None
         Of rows that rankers are judged on, where the curve was estimated.
+    if_examined : bool
+        Whether outcomes were divided by P(examined).
     """
 
     t: F64
@@ -103,6 +105,7 @@ class Labels:
     logged: bool
     examined: F64 | None = None
     curve_error: CurveError | None = None
+    if_examined: bool = False
 
     def __len__(self) -> int:
         return len(self.t)
@@ -139,6 +142,7 @@ class Labels:
         return Labels(
             self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged,
             None if self.examined is None else self.examined[rows], None if self.curve_error is None else self.curve_error.take(rows),
+            self.if_examined,
         )  # fmt: skip
 
     def joined(self, other: Labels) -> Labels:
@@ -152,7 +156,7 @@ class Labels:
         examined = None
         if self.examined is not None or other.examined is not None:
             examined = np.concatenate([np.ones(len(one)) if one.examined is None else one.examined for one in (self, other)])
-        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined)
+        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined, if_examined=self.if_examined)
 
     @property
     def learnt(self) -> F64:
@@ -263,6 +267,7 @@ def labels_of(
     first = Labels(
         t, outcomes[0], nuisances.propensity, nuisances.outcome_0, _held(nuisances.outcome_1, problem.binary), train.units,
         train.items, clip, nuisances.logged, None if thetas[0] is None or not policy_aware else _examined(thetas[0], problem, nuisances),
+        if_examined=examination is not None,
     )  # fmt: skip
     design = nuisances.design_recipe
     if design is None:
@@ -273,6 +278,7 @@ def labels_of(
     second = Labels(
         valid.treatment, outcomes[1], e if logged is None else logged, m0, _held(m1, problem.binary), valid.units, valid.items,
         clip, nuisances.logged, curve_error=_curve_error(valid, examination),
+        if_examined=examination is not None,
     )  # fmt: skip
     return first, second
 

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from causalrec.finetune.evaluation import auc, chosen, evaluate, first_of_each, ndcg_by_user, risks, values
 from causalrec.finetune.labels import CurveError, Labels
@@ -91,7 +93,38 @@ def test_the_choice_does_not_know_what_was_shown() -> None:
 
 def test_first_of_each_takes_the_best_of_every_user() -> None:
     f, units = np.array([0.1, 0.9, 0.5, 2.0, 1.0]), np.array([0, 0, 0, 1, 1])
-    np.testing.assert_array_equal(first_of_each(f, np.array([0.5, 0.5, 1.0, 0.2, 0.2]), units), [0, 1, 1, 0, 0])
+    np.testing.assert_allclose(first_of_each(f, np.array([0.5, 0.5, 1.0, 0.2, 0.2]), units), [0, 1, 1, 0.4, 0])
+    np.testing.assert_allclose(first_of_each(np.array([1.0, 1.0, 0.0]), np.full(3, 0.5), np.zeros(3, dtype=int)), [0.75, 0.75, 0])
+    np.testing.assert_allclose(first_of_each(f, np.full(5, 0.3), np.arange(5)), [0, 0, 0, 1, 0.5])
+
+
+@given(st.integers(0, 2**31))
+def test_the_choice_is_as_large_as_what_a_user_is_shown(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    units = np.sort(rng.integers(0, 6, 30))
+    e, f = rng.random(30), rng.integers(0, 4, 30).astype(float)  # scores that tie
+    pi = first_of_each(f, e, units)
+    assert (pi >= 0).all()
+    assert (pi <= 1 + 1e-12).all()
+    np.testing.assert_allclose(np.bincount(units, pi), np.bincount(units, e), atol=1e-12)
+
+
+def test_users_shown_half_a_row_do_not_move_the_gain() -> None:
+    """Four rows a user at e = .1: a choice of whole rows would leave all of them out, and today's keeps them."""
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(990_000 + seed)
+        size = np.r_[np.full(300, 4), np.full(200, 10)]
+        units = np.repeat(np.arange(500), size)
+        p = np.where(size == 4, 0.4, 0.1)[units]
+        n, e = len(units), np.full(len(units), 0.1)
+        t = (rng.random(n) < e).astype(float)
+        y = (rng.random(n) < p) * t
+        r = Labels(t, y, e, np.full(n, np.nan), p, units, None, Clip(0.01), True)
+        found.append(values(rng.standard_normal(n), r)["gain"])
+    z = np.array([g.value / g.std_error for g in found])
+    assert abs(z.mean()) < 4 / np.sqrt(40)
+    assert (np.abs(z) < 1.96).sum() >= 34
 
 
 def test_ndcg_and_auc_are_their_definitions() -> None:
