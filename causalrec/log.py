@@ -19,7 +19,7 @@ from causalrec._display import Displayable
 from causalrec._treatment import KINDS, VERBS, TreatmentKind
 from causalrec.blocks import Block
 from causalrec.errors import LogError
-from causalrec.units import content_order
+from causalrec.units import content_order, shuffled_order
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -260,6 +260,7 @@ class ImpressionLog(Displayable):
             raise LogError("the log has one unit; it cannot be split by unit.")
         n_test = min(max(round(test_size * self.n_units), 1), self.n_units - 1)
         rng = as_generator(random_state)
+        order = shuffled_order(self.units, self.row_hash, self.strata, rng)
         # one test unit at a random place in each stretch of the ordered units: stratified like the folds
         edges = np.linspace(0, self.n_units, n_test + 1)
         low, high = (
@@ -267,7 +268,7 @@ class ImpressionLog(Displayable):
             np.maximum(np.ceil(edges[1:]).astype(int), np.ceil(edges[:-1]).astype(int) + 1),
         )
         is_test = np.zeros(self.n_units, dtype=bool)
-        is_test[self.unit_order[rng.integers(low, np.minimum(high, self.n_units))]] = True
+        is_test[order[rng.integers(low, np.minimum(high, self.n_units))]] = True
         in_test = is_test[self.units]
         return self.take(~in_test), self.take(in_test)
 

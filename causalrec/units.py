@@ -36,6 +36,21 @@ def content_order(
     return np.lexsort((key, first)).astype(np.int64)
 
 
+def shuffled_order(
+    units: Ints, row_hash: npt.NDArray[np.uint64], strata: npt.NDArray[np.float64], rng: np.random.Generator
+) -> Ints:
+    """Unit codes in random order along the mean of `strata`, (G,): what folds, halves and parts are dealt along.
+
+    The draw depends on `rng` and on what units did, not on their names or their order. Units of like rows must not stand beside each
+    other: dealt along the content of their rows, two rows of one text with the same exposure and outcome would never share a fold, and
+    each would be trained on its twin.
+    """
+    n_units = int(units.max()) + 1
+    order = content_order(units, row_hash)[rng.permutation(n_units)]
+    mean = np.round(np.bincount(units, strata, n_units) / np.bincount(units, minlength=n_units), 9)
+    return order[np.argsort(mean[order], kind="stable")]
+
+
 def deal(order: Ints, n_hands: int, rng: np.random.Generator) -> Ints:
     """Deal units to `n_hands` hands: within each run of `n_hands` neighbours in `order`, one to each hand, at random.
 

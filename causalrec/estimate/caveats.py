@@ -34,20 +34,32 @@ def caveats(
         *_absurd_numbers(inputs),
         *_odd_models(fitted),
         *_few_units(inputs),
-        *_items_without_partners(found),
+        *_rows_without_partners(found),
+        *_items_of_several_texts(found),
         *_texts_shown_once(inputs, found),
         *_exposure_of_items(found),
         *_clipped(found, share_clipped),
     )
 
 
-def _items_without_partners(found: PairCorrection) -> list[str]:
+def _rows_without_partners(found: PairCorrection) -> list[str]:
     alone = 1 - found.share_served
     if found.order == 1 or alone < NOTICEABLE or found.kernels in (("basis",), ("similar",)):
         return []
+    why = {"same_item": "items shown once, or to one user", "cells": "alone in their cell of the embedding", "same_user": "users who saw one item"}[found.kernels[0]]
+    other = " The effect on items shown more than once leaves them out." if "same_item" in found.kernels else ""
     return [
-        f"{100 * alone:.0f} % of the rows have no partner (items shown once, or to one user): for them the effect model's error, not the confounding, "
-        "is taken to be that of the others. The effect on items shown more than once leaves them out."
+        f"{100 * alone:.0f} % of the rows have no partner ({why}): for them the effect model's error, not the confounding, is taken to be that of the others.{other}"
+    ]
+
+
+def _items_of_several_texts(found: PairCorrection) -> list[str]:
+    """Pairs of one item know what the item confounds, and not what one of its texts does."""
+    if found.shared is None or found.shared.what != "item" or found.shared.varied < NOTICEABLE or "same_item" not in found.kernels:
+        return []
+    return [
+        f"{100 * found.shared.varied:.0f} % of the rows are of items that were shown with several texts, few of which repeat: pairs of rows of one item take out what the item "
+        "confounds, not what one of its texts does. If the texts decide, read the log without item=."
     ]
 
 
@@ -62,9 +74,10 @@ def _texts_shown_once(inputs: Inputs, found: PairCorrection) -> list[str]:
             f"{hard}: what moves exposure and clicks of like texts alike was taken out and half of it allowed for; what a text shares with no other, neither words nor "
             "meaning, cannot be seen in this log and is in no interval. Showing each text to several users would tell."
         ]
+    allowed = "holds no more of it than what rows of one item (or user) share" if found.may_remain > 0 else "does not hold it"
     return [
         f"{hard}: what the columns miss of the words cannot be seen in this log, and on natural text "
-        "that has been half of the confounding. The interval does not allow for it; fit.bias_aware() does, under an assumption that it states."
+        f"that has been half of the confounding. The interval {allowed}; fit.bias_aware() allows for it, under an assumption that it states."
     ]
 
 

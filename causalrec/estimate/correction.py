@@ -14,10 +14,12 @@ from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.partners import (
     MIN_SERVED,
+    Shared,
     cells_of,
     cluster_items,
     mostly_once,
     repeated_items,
+    shared_by_rows,
     wide_parts,
 )
 from causalrec.estimate.rule import Seen, chosen_by_rule
@@ -80,6 +82,8 @@ class Correction:
                 raise ArgumentError(
                     f"kernels has {' and '.join(map(repr, by_words))}; a row has partners of one of these kinds."
                 )
+            if self.order == 1:
+                raise ArgumentError(f"order is 1 and kernels {self.kernels!r}; a first-order effect uses no pairs: leave one of them out.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +120,8 @@ class PairCorrection:
         Where items repeat, v δ² a row: how far the exposure models, item effects included, are from what rows of one item say; 0 if not known.
     observed : Observed or None
         The rows and texts that ``"similar"`` compares.
+    shared : Shared or None
+        What makes rows partners of ``"same_item"``.
     """
 
     order: int
@@ -131,6 +137,7 @@ class PairCorrection:
     may_remain: float = 0.0
     observed: Observed | None = None
     alpha: float = 0.0
+    shared: Shared | None = None
 
     def sentence(self) -> str:
         """The verdict in plain words."""
@@ -149,7 +156,7 @@ class PairCorrection:
         if self.left is None:
             return f"First order: {self.reason}{allowed}"
         words = {
-            "same_item": "of the same item",
+            "same_item": f"of the same {'item' if self.shared is None or self.shared.what == 'text' else self.shared.what}",
             "same_user": "of the same user",
             "cells": "of the same cell of the embedding",
             "basis": f"that are alike in {self._columns()}",
@@ -233,7 +240,7 @@ def correct(
     """
     by_cells = "cells" in (correction.kernels or ()) and inputs.logged is None
     items = cells_of(inputs, correction.rows_a_cell) if by_cells else repeated_items(inputs)
-    se_items = cluster_items(inputs, items)
+    se_items = cluster_items(inputs, repeated_items(inputs) if by_cells else items)
     plain = estimate_of(*first, inputs.units, se_items, at_most=at_most)
     if by_likeness(correction, inputs, items):
         try:
@@ -251,8 +258,9 @@ def correct(
     if not chosen:
         remains = 0.0 if overruled or not seen.kernels else seen.may_remain([])
         return PairCorrection(
-            1, (), reason, plain, None, seen.bounds, seen.served, None, items, may_remain=remains
-        )
+            1, (), reason, plain, None, seen.bounds, seen.served, None, items, may_remain=remains,
+            shared=shared_by_rows(inputs),
+        )  # fmt: skip
     bounds, alpha = (
         seen.bounds,
         0.0 if estimand == "ato" or by_cells or "same_item" not in chosen else seen.alpha("same_item"),
@@ -265,8 +273,8 @@ def correct(
     names = tuple("cells" if by_cells and k == "same_item" else k for k in chosen)
     served = seen.served_by(chosen[0])
     return PairCorrection(
-        2, names, reason, plain, left, bounds, served, best, items, pairs, remains, alpha=alpha
-    )
+        2, names, reason, plain, left, bounds, served, best, items, pairs, remains, alpha=alpha, shared=shared_by_rows(inputs),
+    )  # fmt: skip
 
 
 def _by_likeness(
@@ -312,6 +320,11 @@ def _decide(correction: Correction, inputs: Inputs, seen: Seen) -> tuple[list[st
         if asked and correction.kernels is None and "same_item" not in seen.usable():
             seen.look(("basis",), MIN_SERVED)
         found = seen.usable() if asked else chosen_by_rule(seen)
+        unusable = [k for k in correction.kernels or () if k not in found and not (k == "cells" and "same_item" in found)]
+        if found and unusable:
+            raise EstimationError(
+                f"kernels names {unusable[0]!r}, but no rows are such partners of each other, or their exposure hardly varies; leave it out of Correction(kernels=...)."
+            )
         reason = _why(seen, bool(found), asked)
     if asked and not found:
         raise EstimationError(f"{reason[:-1]}; leave correction out, or use Correction(order=1).")

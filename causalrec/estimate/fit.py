@@ -226,8 +226,7 @@ class Fit(Displayable):
         assumption : SimilarTexts, LearningCurve or OmittedVariable
             What is assumed; it is part of the result. Default ``SimilarTexts()``.
         """
-        texts = [(name, *self.log.texts(name)) for name in self.log.roles.text]
-        return bias_aware(self.analysis, assumption, texts, np.random.default_rng(self.seed))
+        return bias_aware(self.analysis, assumption, self.analysis.inputs.texts, np.random.default_rng(self.seed))
 
     def _title(self) -> str:
         what = f"{self.log.roles.treatment[0]} → {self.log.roles.outcome[0]}"
@@ -241,7 +240,9 @@ class Fit(Displayable):
         return self.log.roles.unit[0] if self.log.roles.unit else "row (no unit declared)"
 
     def _item(self) -> str:
-        return (self.log.roles.item or self.log.roles.text or ("item",))[0]
+        items = self.log.items
+        declared = self.log.roles.item if items is not None and int(items.max()) + 1 < len(items) else ()
+        return (declared or self.log.roles.text or self.log.roles.item or ("item",))[0]
 
     def _rows(self) -> list[dict[str, Any]]:
         return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,29 +36,96 @@ ROWS_AN_AXIS = 10
 """A basis has at most one axis for so many rows."""
 
 
+@dataclass(frozen=True, eq=False)
+class Shared:
+    """What rows have in common that makes them partners.
+
+    Attributes
+    ----------
+    what : "item", "text" or "item and text"
+    codes : (n,) its code, −1 for rows that have none
+    varied : float
+        Share of the rows whose item was shown with several texts.
+    """
+
+    what: str
+    codes: Ints
+    varied: float = 0.0
+
+
+def shared_by_rows(inputs: Inputs) -> Shared | None:
+    """What makes rows partners: the declared item; the text where no item is declared, or items never repeat and texts do.
+
+    Where items come with several texts, both: what one text of an item confounds, rows of its other texts do not know. Where most rows
+    would then be alone, the item still. A text without a word is nobody's partner.
+    """
+    texts = _texts(inputs.covariates)
+    if inputs.items is None:
+        return None if texts is None else Shared("text", np.where(_blank(inputs), -1, texts))
+    if texts is None:
+        return Shared("item", inputs.items)
+    both = _joint(inputs.items, texts)
+    item_of = np.zeros(int(both.max()) + 1, dtype=np.int64)
+    item_of[both] = inputs.items
+    varied = float((np.bincount(item_of)[inputs.items] > 1).mean())
+    spoken = np.where(_blank(inputs), -1, texts)
+    if _share_repeated(inputs.items) < MIN_SERVED <= _share_repeated(spoken):
+        return Shared("text", spoken)
+    if varied >= NOTICEABLE and _share_repeated(both) >= MOSTLY_ONCE:
+        return Shared("item and text", both, varied)
+    return Shared("item", inputs.items, varied)
+
+
 def repeated_items(inputs: Inputs) -> Ints | None:
-    """(n,) item codes, −1 for items shown once; the texts where no item is declared; None where nothing repeats."""
-    codes = inputs.items if inputs.items is not None else _texts(inputs.covariates)
-    if codes is None:
+    """(n,) code of what makes rows partners (``shared_by_rows``), −1 for rows without a partner; None where nothing repeats."""
+    found = shared_by_rows(inputs)
+    if found is None or not (found.codes >= 0).any():
         return None
-    counts = np.bincount(codes)
-    if counts.max() < 2 or (inputs.items is None and len(counts) < MIN_TEXTS):
+    counts = np.bincount(found.codes[found.codes >= 0])
+    if counts.max() < 2 or (found.what == "text" and int((counts > 0).sum()) < MIN_TEXTS):
         return None
     kept = np.cumsum(counts > 1) - 1
-    return np.where(counts[codes] > 1, kept[codes], -1).astype(np.int64)
+    again = (found.codes >= 0) & (counts[found.codes] > 1)
+    return np.where(again, kept[found.codes], -1).astype(np.int64)
 
 
 def share_shown_once(inputs: Inputs) -> float | None:
-    """Share of the rows whose text no other row has; None without a text block."""
+    """Share of the rows with words whose text no other row has; None without a text block, or a word."""
     codes = _texts(inputs.covariates)
-    return None if codes is None else float((np.bincount(codes)[codes] == 1).mean())
+    if codes is None:
+        return None
+    spoken = codes[~_blank(inputs)]
+    return float((np.bincount(spoken)[spoken] == 1).mean()) if len(spoken) else None
 
 
 def mostly_once(inputs: Inputs, items: Ints | None) -> bool:
-    """Whether most rows show a text that no other row shows, and few have an item in common with another."""
+    """Whether most rows show a text that no other row shows, and fewer than half have a partner.
+
+    A correction that few rows make is lent to all others, and its interval does not hold that.
+    """
     alone = share_shown_once(inputs)
     repeat = 0.0 if items is None else float((items >= 0).mean())
-    return alone is not None and alone >= MOSTLY_ONCE and repeat < MIN_SERVED
+    return alone is not None and alone >= MOSTLY_ONCE and repeat < MOSTLY_ONCE
+
+
+def _share_repeated(codes: Ints) -> float:
+    """Share of the rows whose code another row has; −1 is nobody's."""
+    known = codes[codes >= 0]
+    return float((np.bincount(known)[known] > 1).sum() / len(codes)) if len(known) else 0.0
+
+
+def _blank(inputs: Inputs) -> npt.NDArray[np.bool_]:
+    """(n,) rows none of whose texts has a word."""
+    blank = np.full(len(inputs.t), bool(inputs.texts))
+    for _, words, codes in inputs.texts:
+        without = np.array([not any(c.isalnum() for c in text) for text in words])
+        blank &= without[codes]
+    return blank
+
+
+def _joint(a: Ints, b: Ints) -> Ints:
+    """(n,) code of each pair of codes."""
+    return np.unique(a * (int(b.max()) + 1) + b, return_inverse=True)[1].astype(np.int64)
 
 
 def _texts(covariates: Sequence[object]) -> Ints | None:
@@ -66,7 +134,7 @@ def _texts(covariates: Sequence[object]) -> Ints | None:
         return None
     joint = np.zeros(len(codes[0]), dtype=np.int64)
     for one in codes:
-        joint = np.unique(joint * (int(one.max()) + 1) + one, return_inverse=True)[1].astype(np.int64)
+        joint = _joint(joint, one)
     return joint
 
 
@@ -97,8 +165,8 @@ def cells_of(inputs: Inputs, rows_a_cell: int) -> Ints:
 
 def cluster_items(inputs: Inputs, items: Ints | None) -> Ints | None:
     """Item codes for two-way errors: items shown once are clusters of their own; None where nothing repeats."""
-    if inputs.items is not None:
-        return inputs.items if int(inputs.items.max()) + 1 < len(inputs.items) else None
+    if inputs.items is not None and int(inputs.items.max()) + 1 < len(inputs.items):
+        return inputs.items
     if items is None:
         return None
     return np.where(items < 0, np.arange(len(items)) + int(items.max()) + 1, items).astype(np.int64)

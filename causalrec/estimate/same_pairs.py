@@ -11,7 +11,7 @@ import numpy.typing as npt
 from causalrec import second_order as so
 from causalrec.errors import EstimationError
 from causalrec.estimate.correction import PairCorrection
-from causalrec.estimate.partners import MIN_SERVED, NOTICEABLE, cluster_items, make_kernel
+from causalrec.estimate.partners import MIN_SERVED, NOTICEABLE, cluster_items, make_kernel, repeated_items
 from causalrec.estimate.rule import centre_of, varies
 from causalrec.kernels import ClusterKernel, Rows, serve_both
 from causalrec.nuisance.paired import PairNuisances
@@ -37,7 +37,7 @@ def corrected_group(
         among, _ = found.observed.among(here).estimate(estimand)
         few = min(len(np.unique(inputs.units[here & (inputs.t == arm)])) for arm in (0, 1))
         return estimate_of(
-            among.value, among.influence, inputs.units, cluster_items(inputs, found.items), at_most=few, bias=among.may_remain,
+            among.value, among.influence, inputs.units, clusters(inputs, found), at_most=few, bias=among.may_remain,
         )  # fmt: skip
     assert found.pairs is not None
     pairs = replace(found.pairs, keep=here)
@@ -46,7 +46,7 @@ def corrected_group(
     used = here & (pairs.rows.w > 0)
     few = min(len(np.unique(inputs.units[used & (inputs.t == arm)])) for arm in (0, 1))
     return estimate_of(
-        best.value, best.influence, inputs.units, cluster_items(inputs, found.items), at_most=few
+        best.value, best.influence, inputs.units, clusters(inputs, found), at_most=few
     )
 
 
@@ -97,4 +97,4 @@ def _second_order(
 
 def clusters(inputs: Inputs, found: PairCorrection) -> Ints | None:
     """Item codes (n,) for two-way errors, None where nothing repeats."""
-    return cluster_items(inputs, found.items)
+    return cluster_items(inputs, repeated_items(inputs) if "cells" in found.kernels else found.items)

@@ -248,8 +248,9 @@ def _without_direction(nu: Nuisances, name: str) -> tuple[F64, F64, F64]:
 def _direction(nu: Nuisances, name: str, k: int) -> F64:
     """(d,) γ of one block in the models that left out fold k."""
     part = _find(nu.problem.outcome_design, name)[0]
-    betas = nu.ridge.betas if nu.ridge is not None else {}
-    of = {target: betas[target][_find(nu.problem.designs[target], name)[1], k] for target in TARGETS}
+    assert nu.ridge is not None
+    betas, column = nu.ridge.betas, nu.ridge.without(k)
+    of = {target: betas[target][_find(nu.problem.designs[target], name)[1], column] for target in TARGETS}
     beta, b = of["propensity"], np.column_stack([of["outcome_0"], of["outcome_1"]])
     z = part.values.astype(np.float64)
     weights = nu.problem.w * (nu.fold != k)

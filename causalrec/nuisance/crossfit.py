@@ -305,8 +305,11 @@ class FoldModels:
 
     def fold_starts(self, target: Target, n_folds: int) -> F64:
         """(p, K) coefficients near those of each fold's own model."""
-        first = [next(i for i, o in enumerate(self.inner.outers) if k in o) for k in range(n_folds)]
-        return self.betas[target][:, first]
+        return self.betas[target][:, [self.without(k) for k in range(n_folds)]]
+
+    def without(self, k: int) -> int:
+        """Which column of ``betas`` is of models that left out fold k (and, where outer sets are pairs, another)."""
+        return next(i for i, o in enumerate(self.inner.outers) if k in o)
 
 
 def finals(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from causalrec._checks import check_choice, check_scalar
 from causalrec.errors import ArgumentError, EstimationError
-from causalrec.units import content_order, deal
+from causalrec.units import deal, shuffled_order
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -75,19 +75,14 @@ class Folds:
 
         The fold of a sub-fold is its remainder by n_splits.
 
-        The draw depends on `rng` and on what units did, not on their names, their order or the index. Units are
-        shuffled before they are dealt along the mean of `strata`: dealt along the content of their rows, two rows of
-        one text with the same exposure and outcome would never share a fold, and each would be trained on its twin.
+        Units are dealt along the mean of `strata`, in an order that ``shuffled_order`` draws.
         """
         n_units = int(units.max()) + 1
         if n_units < self.n_splits:
             raise EstimationError(
                 f"the log has {n_units} units, fewer than the {self.n_splits} folds; pass folds=Folds({max(3, n_units)}) or a longer log."
             )
-        order = content_order(units, row_hash)
-        order = order[rng.permutation(n_units)]  # alike units must not be dealt to different folds on purpose
-        mean = np.round(np.bincount(units, strata, n_units) / np.bincount(units, minlength=n_units), 9)
-        order = order[np.argsort(mean[order], kind="stable")]
+        order = shuffled_order(units, row_hash, strata, rng)
         return deal(order, divisions * self.n_splits, rng)[units]
 
 

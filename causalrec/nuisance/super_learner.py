@@ -24,7 +24,7 @@ from causalrec.nuisance.nuisances import Problem
 from causalrec.nuisance.options import Folds, NuisanceRecipe
 from causalrec.nuisance.stacked import StackedNuisances, mix
 from causalrec.represent.weights import DEFAULT_MODEL
-from causalrec.units import content_order, deal
+from causalrec.units import deal, shuffled_order
 
 Ints = npt.NDArray[np.int64]
 MENU = ("ridge", "ngrams", "bottleneck", "tuned")
@@ -198,7 +198,8 @@ def _deal(problem: Problem, rows: Ints, units: Ints | None, hands: int, seed: li
         )
     strata = 2 * problem.t[rows] + problem.y[rows]
     content = problem.outcome_design.row_hash[rows] * np.uint64(7) + strata.astype(np.uint64)
-    return deal(content_order(own, content, strata), hands, np.random.default_rng(seed))[own]
+    rng = np.random.default_rng(seed)
+    return deal(shuffled_order(own, content, strata, rng), hands, rng)[own]
 
 
 Fitter = Callable[[Outer], MemberFit]

@@ -217,8 +217,9 @@ def _scored(fit: Fit, test: ImpressionLog) -> HeldOut:
     check_unseen(fit.log, test)
     covered = _covered(fit, test)
     inputs = Inputs(
-        test.treatment, test.outcome, covered, test.units, test.items, test.weights, test.logged_propensity
-    )
+        test.treatment, test.outcome, covered, test.units, test.items, test.weights, test.logged_propensity,
+        texts=words_of(test, tuple(str(c.name) for c in covered)),
+    )  # fmt: skip
     design, (e, m0, m1) = _nuisances(fit, test, inputs)
     by_cells = "cells" in fit.correction.kernels
     repeated = (
@@ -231,7 +232,7 @@ def _scored(fit: Fit, test: ImpressionLog) -> HeldOut:
         psi, inputs.t, inputs.y, e, m0, m1, inputs.units, items, weights, None, "First-order (AIPW) scores."
     )
     if fit.correction.kernels == ("similar",):
-        return _by_likeness(fit, plain, covered, words_of(test, tuple(str(c.name) for c in covered)))
+        return _by_likeness(fit, plain, covered, list(inputs.texts))
     return _corrected(fit, plain, repeated, design) if fit.correction.order == 2 else plain
 
 
