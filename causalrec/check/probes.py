@@ -192,13 +192,15 @@ def _record(found: Probes, fit: Fit) -> CheckRecord:
     )
     size = f"{found.bias:+.4f} ± {1.96 * found.bias_se:.4f} clicks per impression (p = {found.p_bias:.3f})"
     ok = verdict(found)
-    corrected = bool({"same_item", "cells"} & set(fit.analysis.correction.kernels))
+    corrected = "same_item" in fit.analysis.correction.kernels
     if ok:
         tail = f". Bias takes both; together they come to {size}."
     elif ok is None:
         tail = f". Together they come to a bias of {size}, which cannot be told from none."
     elif fit.analysis.correction.kernels == ("similar",):
         tail = f". Together they bias a first-order estimate by about {size}; rows with like texts have taken out what they show of it, and half of that is allowed for: {_advice(fit)}"
+    elif "cells" in fit.analysis.correction.kernels:
+        tail = f". Together they bias a first-order estimate by about {size}; pairs of rows have taken out what differs between cells of the embedding, not the rest: {_advice(fit)}"
     elif "basis" in fit.analysis.correction.kernels:
         tail = f". Together they bias a first-order estimate by about {size}; pairs of rows have taken out what goes with the columns that were adjusted for, not the rest: {_advice(fit)}"
     elif corrected:

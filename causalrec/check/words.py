@@ -29,7 +29,7 @@ def verdict_known(name: str, runs: Any, se: float) -> tuple[bool, float, float, 
     too_often = missed > stats.binom.ppf(0.999, runs.reps, 0.05)
     biased = abs(shift) > NEGLIGIBLE and p < 0.01
     start = DONE[name].format(truth=float(runs.truth.mean()))
-    found = f"{start} the estimator finds {runs.effect.mean():+.4f} on average over {runs.reps} runs"
+    found = f"{start} the first-order estimator finds {runs.effect.mean():+.4f} on average over {runs.reps} runs"
     intervals = f"its 95 % interval misses the right answer in {100 * missed / runs.reps:.0f} % of them"
     if biased:
         return (

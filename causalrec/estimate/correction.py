@@ -255,6 +255,8 @@ def correct(
     seen = Seen(inputs, pairs, rows, estimand, plain, se_items)
     chosen, reason = _decide(correction, inputs, seen)
     overruled = correction.order == 1 or correction.kernels is not None
+    if not chosen and seen.kernels and sub is None and not paired and wants_pairs(correction, inputs, items, fitted.problem.outcome_design):
+        reason += " Only pairs within folds were looked at: these nuisances were not fitted for pairs of folds."
     if not chosen:
         remains = 0.0 if overruled or not seen.kernels else seen.may_remain([])
         return PairCorrection(

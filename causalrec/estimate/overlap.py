@@ -136,7 +136,7 @@ def refuse_if_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: 
     if reason and estimand != "ato":
         raise OverlapError(
             f"the {estimand.upper()} cannot be estimated: {reason} Its value would be an extrapolation. "
-            "estimand='ato' gives the effect where either arm could have happened; a randomised slice of the log would give the rest."
+            f"estimand='ato' gives the effect where either arm could have happened; {_by_projection(inputs, logged)}a randomised slice of the log would give the rest."
         )
     caveats = (
         [f"Little overlap: {reason} The ATO speaks of the few rows where either arm could have happened."]
@@ -158,6 +158,13 @@ def refuse_if_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: 
             f"The weights leave {100 * low:.0f} % of an arm as effective sample size; a few rows carry the estimate."
         )
     return tuple(caveats)
+
+
+def _by_projection(inputs: Inputs, logged: bool) -> str:
+    """What can be done where words give the treatment away and do not act on the outcome."""
+    if logged or not any(isinstance(c, Block) and c.kind == "text" for c in inputs.covariates):
+        return ""
+    return "project_propensity(fit.analysis) of that fit adds the ATE if the words that give the treatment away do not act on the outcome; "
 
 
 def _why_hopeless(overlap: Overlap, inputs: Inputs, estimand: str, logged: bool) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from causalrec import scores
-from causalrec._checks import check_scalar
+from causalrec._checks import check_choice, check_scalar
 from causalrec._display import Displayable
 from causalrec.blocks import Block
 from causalrec.errors import EstimationError
@@ -35,14 +35,16 @@ class Projection(Displayable):
         Out-of-fold P(T=1 | h, plain covariates), h = (m̂0(X), m̂1(X)), not clipped.
     outcome_0, outcome_1 : (n,)
         The outcome models that were given.
+    estimand : "ate" or "att"
     effect : Estimate
-        Of the analysis's estimand, clustered by unit.
+        Of `estimand`, clustered by unit.
     auc, auc_before : float
         Of the treatment by this propensity, and by that of the analysis.
     first_order : Estimate
-        The first-order effect at the nuisances of the analysis.
+        The same estimand by the first-order score at the nuisances of the analysis.
     """
 
+    estimand: str
     propensity: F64 = field(repr=False)
     outcome_0: F64 = field(repr=False)
     outcome_1: F64 = field(repr=False)
@@ -52,7 +54,7 @@ class Projection(Displayable):
     first_order: scores.Estimate
 
     def _title(self) -> str:
-        return "Effect with the text projected on what it says about the outcome"
+        return f"{self.estimand.upper()} with the text projected on what it says about the outcome"
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
@@ -78,7 +80,7 @@ def _row(name: str, e: scores.Estimate, treatment_auc: float) -> dict[str, Any]:
     }
 
 
-def project_propensity(analysis: Analysis) -> Projection:
+def project_propensity(analysis: Analysis, estimand: Literal["ate", "att"] | None = None) -> Projection:
     """Estimate the propensity anew, on the outcome predictions and the plain covariates alone.
 
     ê_h = P(T=1 | m̂0(X), m̂1(X), covariates that are no text), a logistic regression with hinges at the quintiles of
@@ -93,9 +95,15 @@ def project_propensity(analysis: Analysis) -> Projection:
     Parameters
     ----------
     analysis : Analysis
-        Of any estimand. Its propensity must be estimated, not logged.
+        Of any estimand (where the ATE is refused, that of the ATO). Its propensity must be estimated, not logged.
+    estimand : "ate", "att" or None
+        None is that of the analysis, and the ATE where it is the ATO: overlap weights at another propensity are those of another population.
     """
     nu = analysis.nuisances
+    if estimand is None:
+        estimand = "att" if analysis.settings.estimand == "att" else "ate"
+    check_choice(estimand, "estimand", ("ate", "att"))
+    analysis = replace(analysis, settings=replace(analysis.settings, estimand=estimand))
     if nu.logged:
         raise EstimationError(
             "the propensity was logged, so that there is none to project; use the effect as it is."
@@ -104,6 +112,7 @@ def project_propensity(analysis: Analysis) -> Projection:
     effect = _effect(analysis, e, nu.outcome_0, nu.outcome_1)
     used = nu.problem.w > 0
     return Projection(
+        estimand,
         e,
         nu.outcome_0,
         nu.outcome_1,

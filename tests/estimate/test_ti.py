@@ -13,8 +13,8 @@ from causalrec import scores
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Analysis, Inputs, Settings, analyse
-from causalrec.estimate.ti import instrument_like, project_propensity
-from causalrec.nuisance import Folds
+from causalrec.estimate.ti import _direction, instrument_like, project_propensity
+from causalrec.nuisance import Folds, fit_nuisances
 
 
 def leaking(n=3_000, seed=0, leak=1.0, width=40, estimand="ate") -> tuple[Analysis, float]:
@@ -65,7 +65,28 @@ def test_the_projection_of_a_fold_has_not_seen_its_treatments(given_away):
 @pytest.mark.parametrize("estimand", ["att", "ato"])
 def test_other_estimands(estimand):
     a, _ = leaking(n=1_500, estimand=estimand)
-    assert np.isfinite(project_propensity(a).effect.std_error)
+    found = project_propensity(a)
+    assert np.isfinite(found.effect.std_error)
+    assert found.estimand == ("att" if estimand == "att" else "ate")  # overlap weights at another propensity are of another population
+    with pytest.raises(ArgumentError, match="estimand"):
+        project_propensity(a, "ato")
+
+
+def test_the_direction_of_a_fold_has_not_seen_its_exposures_where_nuisances_leave_out_pairs_of_folds() -> None:
+    rng = np.random.default_rng(4)
+    items, n = 120, 1_500
+    z, code, x = rng.standard_normal((items, 40)).astype(np.float32), rng.integers(0, items, n), rng.standard_normal(n)
+    t = (rng.random(n) < expit(0.8 * z[code, 0] + 0.3 * x)).astype(float)
+    y = (rng.random(n) < expit(-0.5 + z[code, 0] + 0.5 * t)).astype(float)
+    inputs = Inputs(t, y, [Block("text:title", "text", z, code, ("title",), "test"), pd.Series(x, name="x")], np.arange(n))
+    nu = analyse(inputs, Settings.of("ate", None, Folds(5), t), None, np.random.default_rng(0)).nuisances
+    assert nu.ridge is not None
+    assert nu.ridge.betas["propensity"].shape[1] > 5
+    for k in (0, 1, 4):
+        other, here = t.copy(), np.flatnonzero(nu.fold == k)
+        other[here] = rng.permutation(other[here])
+        again = fit_nuisances(replace(nu.problem, t=other), nu.recipe, nu.design_recipe)
+        np.testing.assert_allclose(_direction(again, "text:title", k), _direction(nu, "text:title", k), rtol=1e-3, atol=1e-4)
 
 
 def test_the_direction_is_found_and_costs_nothing(given_away):

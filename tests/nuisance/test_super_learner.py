@@ -111,7 +111,7 @@ def test_the_mix_does_about_as_well_as_its_best_member(
     _, _, fitted = mixed
     for i, gain in enumerate(fitted.gains):
         best = min(row["held_out_loss"] for row in fitted.member_gains[3 * i : 3 * i + 3])
-        assert gain["held_out_loss"] < best + 0.01
+        assert gain["held_out_loss"] < best + 0.02  # nats; 600 rows choose the weights
         assert gain["share_explained"] > 0.02
 
 
