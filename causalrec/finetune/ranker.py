@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalrec._checks import check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune import processes
@@ -145,9 +146,11 @@ class Ranker(Displayable):
 
     def rank(self, user_or_history: Any, items: Sequence[str], k: int = 10) -> pd.DataFrame:
         """The k best items for one user: item, score (log odds), place."""
-        f = self.score(None if user_or_history is None else [user_or_history], items)[0]
+        k = check_scalar(k, "k", ge=1, integer=True)
+        texts = check_texts(items, "items")
+        f = self.score(None if user_or_history is None else [user_or_history], texts)[0]
         best = np.argsort(-f, kind="stable")[:k]
-        return pd.DataFrame({"item": [items[i] for i in best], "score": f[best], "place": np.arange(1, len(best) + 1)})
+        return pd.DataFrame({"item": [texts[i] for i in best], "score": f[best], "place": np.arange(1, len(best) + 1)})
 
     def score_log(self, log: ImpressionLog) -> F64:
         """(n,) scores of the rows of a log with the same roles."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from causalrec._checks import check_scalar
+from causalrec.errors import ArgumentError
 from causalrec.finetune.labels import Curve
 from causalrec.identify import Plan
 from causalrec.nuisance import Clip, NuisanceRecipe
@@ -39,14 +40,16 @@ class Weighing:
 
 @dataclass(frozen=True, eq=False)
 class RandomData:
-    """Impressions that were drawn at random, as frames with the log's column names; none is trained on.
+    """Impressions that were drawn at random and shown, as frames with the log's column names; none is trained on.
+
+    They need the log's columns of text, history, unit, item and outcome; where they have its treatment as well, it has to say "shown" in every row.
 
     Parameters
     ----------
     test : DataFrame or None
         Judges the ranker.
     validation : DataFrame or None
-        Stops the training and chooses the objective, in place of the held-out users' doubly robust risk.
+        Stops the training and chooses the objective, in place of the held-out users' doubly robust risk. Of other rows than `test`; for objectives that aim at clicks.
     k : int
         Of NDCG@k.
     """
@@ -57,3 +60,7 @@ class RandomData:
 
     def __post_init__(self) -> None:
         check_scalar(self.k, "k", ge=1, integer=True)
+        for name in ("test", "validation"):
+            frame = getattr(self, name)
+            if frame is not None and not isinstance(frame, pd.DataFrame):
+                raise ArgumentError(f"{name} is a {type(frame).__name__}; must be a pandas DataFrame with the log's column names, or None.")

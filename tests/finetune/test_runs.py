@@ -188,7 +188,8 @@ def test_a_run_knows_its_histories_its_clip_and_its_validation(small_log: cr.Imp
     other = replace(small_log, frame=small_log.frame.assign(history=[("a novel",)] * len(small_log)))
     one = cr.RidgeLogistic(variances=(0.1,))
     clipped = cr.Weighing(nuisances=cr.NuisanceRecipe(one, one), clip=cr.Clip(0.2))
-    random = cr.RandomData(validation=small_log.frame.head(300))
+    other_rows = cr.simulate(1_200, n_users=240, n_items=60, random_state=990_003).frame
+    random = cr.RandomData(validation=other_rows[other_rows["recommended"] == 1].head(300))
     for log, options in ((other, {}), (small_log, {"weighing": clipped}), (small_log, {"random_data": random})):
         with pytest.raises(TrainingError, match="holds a run with another rows"):
             small(log, tmp_path / "out", epochs=1, **options)
