@@ -132,7 +132,7 @@ def run(
         elif objective.aims_at == "clicks":
             network.begin_at(float(np.clip((task.labels.t * task.labels.y).sum() / task.labels.t.sum(), 0.001, 0.999)))
         tokens, read = _reader(network, tokenizer, task, adapter, training)
-        columns = task.labels.columns(getattr(objective, "clip", None)) | {"unit": task.labels.units}
+        columns = task.labels.columns(getattr(objective, "clip", None)) | {"unit": task.labels.units, "half": task.labels.half}
         collator = towers.Collator(task.train, columns, tokens, tokenizer.pad_token_id or 0)
 
         def score(feed: Feed) -> F64:
@@ -143,7 +143,7 @@ def run(
 
         w = task.labels.t * columns["w1"]
         totals = float(task.labels.t.mean()), float(w.mean()), len(task.train)
-        rows = Rows.of({n: torch.from_numpy(v) for n, v in columns.items() if n != "unit"}, totals)
+        rows = Rows.of({n: torch.from_numpy(v) for n, v in columns.items() if n not in ("unit", "half")}, totals)
         mass = mean_pair_mass(*_weight_and_label(objective, rows), task.labels.units) if training.loss == "pairwise" else 1.0
         trainer = DebiasedTrainer(
             network, arguments, collator, objective, task.labels.units,

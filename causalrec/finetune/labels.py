@@ -29,6 +29,7 @@ from causalrec.nuisance import (
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 LEAST_SHARE = 0.01
 """Effective sample size of the weights, as a share of the rows shown, below which they say nothing."""
 LEAST_ROWS = 50
@@ -97,6 +98,7 @@ class Labels:
         Of rows that rankers are judged on, where the curve was estimated.
     if_examined : bool
         Whether outcomes were divided by P(examined).
+    users : uint64 hashes of the rows' users, which stay the same from log to log as codes do not; None where they are not known
     """
 
     t: F64
@@ -111,6 +113,7 @@ class Labels:
     examined: F64 | None = None
     curve_error: CurveError | None = None
     if_examined: bool = False
+    users: Hashes | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -147,7 +150,7 @@ class Labels:
         return Labels(
             self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged,
             None if self.examined is None else self.examined[rows], None if self.curve_error is None else self.curve_error.take(rows),
-            self.if_examined,
+            self.if_examined, None if self.users is None else self.users[rows],
         )  # fmt: skip
 
     def joined(self, other: Labels) -> Labels:
@@ -161,7 +164,13 @@ class Labels:
         examined = None
         if self.examined is not None or other.examined is not None:
             examined = np.concatenate([np.ones(len(one)) if one.examined is None else one.examined for one in (self, other)])
-        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined, if_examined=self.if_examined)
+        users = None if self.users is None or other.users is None else np.concatenate([self.users, other.users])
+        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined, if_examined=self.if_examined, users=users)
+
+    @property
+    def half(self) -> Ints:
+        """(n,) 0 or 1, the same for all rows of a user and in every log: which imputation head serves him; the other learns from him."""
+        return np.asarray((self.units if self.users is None else self.users) % 2, dtype=np.int64)
 
     @property
     def learnt(self) -> F64:
@@ -278,7 +287,7 @@ def labels_of(
     first = Labels(
         t, outcomes[0], nuisances.propensity, nuisances.outcome_0, _held(nuisances.outcome_1, problem.binary), train.units,
         train.items, clip, nuisances.logged, None if thetas[0] is None or not policy_aware else _examined(thetas[0], problem, nuisances),
-        if_examined=examination is not None,
+        if_examined=examination is not None, users=train.user_hash,
     )  # fmt: skip
     design = nuisances.design_recipe
     if design is None:
@@ -289,7 +298,7 @@ def labels_of(
     second = Labels(
         valid.treatment, outcomes[1], e if logged is None else logged, m0, _held(m1, problem.binary), valid.units, valid.items,
         clip, nuisances.logged, curve_error=_curve_error(valid, examination),
-        if_examined=examination is not None,
+        if_examined=examination is not None, users=valid.user_hash,
     )  # fmt: skip
     return first, second
 

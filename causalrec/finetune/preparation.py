@@ -22,11 +22,12 @@ from causalrec.finetune.evaluation import (
     Ranking,
     evaluate,
     held_out_loss,
-    log_loss,
+    judges_clicks,
     policy_share,
     ranking_of,
     risk_difference,
     risks,
+    row_loss,
 )
 from causalrec.finetune.feed import Feed, effects_of, feed_of_log, numbered
 from causalrec.finetune.fitting import Judged, Task, Trained, run, unit_vectors
@@ -41,6 +42,7 @@ from causalrec.finetune.labels import (
 )
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
+from causalrec.finetune.parting import Met, parted, roles_of
 from causalrec.finetune.random_rows import check_random, random_part
 from causalrec.finetune.ranker import Ranker, Replay
 from causalrec.finetune.weighing import RandomData, Weighing
@@ -74,13 +76,13 @@ class Job:
     encoder: TextEmbedder
     seed: int
 
-    def prepared(self, known: dict[str, int] | None = None) -> Prepared:
-        """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None."""
+    def prepared(self, known: dict[str, int] | None = None, met: Met | None = None) -> Prepared:
+        """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None; `met` the users of earlier rounds."""
         refuse_seen(self.log, self.encoder)
         self._check()
         log = self.log if self.log.blocks else embed(self.log, self.encoder)
         rng = np.random.default_rng(self.seed)
-        train, valid = log.split(self.training.validation, rng)
+        train, valid, unseen = parted(log, self.training.validation, rng, met)
         check_held_out(valid)
         how = self.weighing
         labels, held = labels_of(
@@ -90,12 +92,17 @@ class Job:
             known = numbered(train) if self.head.item_effects else {}
         rails = {one.name: _supported(one, labels, unseen_control(train, valid)) for one in self.objectives}
         feeds = [feed_of_log(part, self.head.kind, known) for part in (train, valid)]
-        return Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails)
+        return Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails, unseen)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """What competes."""
         return self.objective.all if isinstance(self.objective, Auto) else (self.objective,)
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether rows of a user are compared."""
+        return self.training.loss == "pairwise"
 
     def _check(self) -> None:
         """What is known to fail before anything is fitted."""
@@ -104,7 +111,7 @@ class Job:
                 raise ArgumentError(
                     f"{one.name} compares rows shown with rows not shown, but only the former can be divided by P(examined): leave examination= out."
                 )
-            if self.training.loss == "pairwise" and not one.pairs:
+            if self.pairwise and not one.pairs:
                 raise ArgumentError(f"{one.name} has no pairwise form; take Training(loss='pointwise').")
             if one.aims_at != "clicks" and self.random_data.validation is not None:
                 raise ArgumentError(
@@ -127,6 +134,7 @@ class Prepared:
     train_feed: Feed
     valid_feed: Feed
     rails: dict[str, GuardRails]
+    unseen: bool
 
     def ranker(self, output: str | Path | None, start: dict[str, Any] | None = None) -> Ranker:
         """Train with each objective, and keep one."""
@@ -143,9 +151,10 @@ class Prepared:
         what = "chose the objective and when to stop" if choice else "chose when to stop"
         notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else ()
         return Ranker(
-            kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails[kept.name], choice, folder, job.encoder,
+            kept, job.adapter, job.head, job.training, self._evaluate(kept, trained, notes), self.rails[kept.name], choice, folder, job.encoder,
             self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
             job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid, self.held,
+            held_units=self.valid.unit_hashes, roles=roles_of(job.log),
         )  # fmt: skip
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
@@ -189,18 +198,18 @@ class Prepared:
 
     def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], Judged]:
         held, random = self.held, random_part(self.job.log, self.job.head.kind, self.known, self.job.random_data.validation)
+        pairwise, rails = self.job.pairwise, self.rails[objective.name]
+        fixed = {
+            "eval_ess_share": rails.ess / rails.n_shown, "eval_largest_weight": rails.largest_weight, "eval_share_clipped": rails.share_clipped,
+        }  # fmt: skip
 
         def judge(f: F64, score: Callable[[Feed], F64]) -> Judged:
-            by = risks(f, held)
             if random is None:
-                loss, units = held_out_loss(f, held, objective.aims_at), held.units
+                loss, units = held_out_loss(f, held, objective.aims_at, pairwise), held.units
             else:
-                loss, units = log_loss(score(random[0]), random[1]), random[2]
-            found = {
-                "eval_risk": float(loss.mean()), "eval_risk_dr": by["DR"].value, "eval_risk_naive": by["naive"].value,
-                "eval_risk_ips": by["IPS"].value, "eval_risk_snips": by["SNIPS"].value, "eval_policy_share": policy_share(f, held),
-            }  # fmt: skip
-            return found, loss, units
+                loss, units = row_loss(score(random[0]), random[1], random[2], pairwise), random[2]
+            by = {f"eval_risk_{name.lower()}": e.value for name, e in risks(f, held).items()} if judges_clicks(objective.aims_at, pairwise) else {}
+            return {"eval_risk": float(loss.mean()), **by, "eval_policy_share": policy_share(f, held), **fixed}, loss, units
 
         return judge
 
@@ -213,11 +222,12 @@ class Prepared:
             if name == "naive":
                 continue
             if random is None:
-                found[name] = risk_difference(trained.valid_scores, naive.valid_scores, self.held)
+                found[name] = risk_difference(trained.valid_scores, naive.valid_scores, self.held, pairwise=self.job.pairwise)
             else:
-                mine, theirs = (log_loss(self._scores(t, random[0]), random[1]) for t in (trained, naive))
+                mine, theirs = (row_loss(self._scores(t, random[0]), random[1], random[2], self.job.pairwise) for t in (trained, naive))
                 found[name] = clustered_ratio((mine - theirs, np.ones(len(mine))), random[2])
         where = f"{self.valid.n_units:,} held-out users" if random is None else f"{len(random[1]):,} randomly drawn impressions"
+        where += ", by pairs of a user's rows" if self.job.pairwise else ""
         return ObjectiveChoice(choose(found, bar), found, bar, where)
 
     def _scores(self, trained: Trained, feed: Feed) -> F64:
@@ -227,12 +237,12 @@ class Prepared:
         job = self.job
         return towers.score_feed(trained.network, feed, unit_vectors(trained, feed.texts, job.encoder, job.adapter, job.training.max_length))
 
-    def _evaluate(self, trained: Trained, notes: tuple[str, ...]) -> Evaluation:
+    def _evaluate(self, kept: Objective, trained: Trained, notes: tuple[str, ...]) -> Evaluation:
         test = random_part(self.job.log, self.job.head.kind, self.known, self.job.random_data.test)
         mar: Ranking | None = None
         if test is not None:
             mar = ranking_of(self._scores(trained, test[0]), test[1], test[2], self.job.random_data.k, seed=self.job.seed)
-        return evaluate(trained.valid_scores, self.held, mar, notes)
+        return evaluate(trained.valid_scores, self.held, mar, notes, kept.aims_at, self.job.pairwise, self.unseen)
 
 
 def _supported(objective: Objective, labels: Labels, unseen: str | None) -> GuardRails:

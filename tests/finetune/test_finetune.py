@@ -20,6 +20,7 @@ from causalrec.errors import (
     TrainingError,
 )
 from causalrec.finetune import preparation
+from causalrec.finetune.evaluation import held_out_loss
 from causalrec.finetune.labels import _check_certain, labels_of
 
 ALL = [cr.Naive(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR(), cr.POEM(), cr.BanditNet(), cr.UpliftWeighted()]
@@ -83,6 +84,12 @@ def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Train
     head, training = cr.Head(item_effects=True, hidden=4), replace(quick, loss="pairwise")
     found = cr.finetune(small_log, objective=cr.DR(), head=head, training=training, weighing=weighing, epochs=1, random_state=0)
     assert np.isfinite(found.trained.valid_scores).all()
+    assert set(found.history[0]) >= {"ess_share", "largest_weight", "share_clipped"}
+    assert "risk_dr" not in found.history[0]
+    assert found.history[0]["risk"] == pytest.approx(found.evaluation.risks["DR"].value)
+    assert found.held_labels is not None
+    assert found.history[0]["risk"] == pytest.approx(held_out_loss(found.trained.valid_scores, found.held_labels, "clicks", True).mean())
+    assert "are no log odds" in found.summary() + found.evaluation.summary()
     assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(small_log.frame["title"])
     assert set(found.known_items.values()) == set(range(60))
     log = small_log.take(np.arange(5))
