@@ -30,7 +30,15 @@ from causalrec.finetune.evaluation import (
     row_loss,
 )
 from causalrec.finetune.feed import Feed, effects_of, feed_of_log, numbered
-from causalrec.finetune.fitting import Judged, Task, Trained, run, unit_vectors
+from causalrec.finetune.fitting import (
+    Judged,
+    Task,
+    Trained,
+    need_loggers,
+    need_trainer,
+    run,
+    unit_vectors,
+)
 from causalrec.finetune.labels import (
     GuardRails,
     Labels,
@@ -106,6 +114,8 @@ class Job:
 
     def _check(self) -> None:
         """What is known to fail before anything is fitted."""
+        need_trainer()
+        need_loggers(self.training.report_to)
         for one in self.objectives:
             if one.needs_control and self.weighing.examination is not None:
                 raise ArgumentError(

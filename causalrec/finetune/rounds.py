@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from causalrec._checks import as_generator, check_scalar
+from causalrec._checks import as_generator, check_path, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, CausalRecError
 from causalrec.finetune.evaluation import Ratio, chosen, evaluate, quantity, risk_difference
@@ -97,6 +97,9 @@ def update(
             "this ranker was loaded, and rows were weighed in a way that is not saved (a plan, nuisances, a clip or an examination curve): pass update(..., "
             "weighing=Weighing(...)) with the same."
         )
+    if not isinstance(how, Weighing):
+        raise ArgumentError(f"weighing is {how!r}; must be Weighing(...), or None for the ranker's own.")
+    check_path(output, "output")
     check_shared(output)
     rng = as_generator(random_state)
     job = Job(

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from causalrec._checks import as_generator, check_scalar
+from causalrec._checks import as_generator, check_path, check_scalar
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune.adapters import Adapter, Frozen
 from causalrec.finetune.choice import Auto
+from causalrec.finetune.gates import check_encoder
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.preparation import Job
@@ -76,6 +77,7 @@ def finetune(
     """
     _check(log, objective, adapter, head, training, weighing, random_data, encoder)
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
+    check_path(output, "output")
     check_shared(output)
     seed = int(as_generator(random_state).integers(2**31))
     job = Job(
@@ -96,6 +98,8 @@ def _check(log: Any, *given: Any) -> None:
         if value is not None and not isinstance(value, kind):
             hint = f" Did you mean {value.__name__}()?" if isinstance(value, type) else ""
             raise ArgumentError(f"{name} is {value!r}; must be one of causalrec's objects for it, or None.{hint}")
+    if given[-1] is not None:
+        check_encoder(given[-1])
     log.require_kind("binary", "finetune")
     if not log.roles.text:
         raise LogError("the log declares no text, so there is nothing to train an encoder on; name it in read_log(text=...).")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from causalrec.errors import (
     EstimationError,
     HonestyError,
     LogError,
+    MissingExtraError,
     OverlapError,
     TrainingError,
 )
@@ -195,6 +197,30 @@ def test_clicks_do_not_stop_what_does_not_aim_at_them(objective: Any, small_log:
         cr.finetune(small_log, objective=objective, random_data=cr.RandomData(validation=drawn(300)))
 
 
+def test_a_logger_that_is_not_installed_is_missed_before_anything_is_fitted(small_log: cr.ImpressionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "labels_of", None)
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else there(name, *rest))
+    with pytest.raises(MissingExtraError, match=r"report_to has 'wandb'.*pip install wandb"):
+        cr.finetune(small_log, objective=cr.SNIPS(), training=cr.Training(report_to=("wandb",)), random_state=0)
+
+
+@pytest.mark.parametrize("adapter", [cr.PromptTuning(8), cr.PrefixTuning(8), cr.LoRA(rank=1)], ids=lambda a: a.name)
+def test_long_texts_leave_room_for_a_prompt(adapter: Any) -> None:
+    """One batch of texts as long as the encoder reads: with a prompt before them they would be longer."""
+    from causalrec.finetune.fitting import most_tokens, tokenize
+    from causalrec.finetune.towers import build, encode_all
+
+    network, tokenizer = build(cr.TextEmbedder(progress=False)._files(), adapter, cr.Head(), 0, False, False, 10, 0)
+    positions = network.texts.encoder.config.max_position_embeddings
+    room = most_tokens(network, adapter, 10_000)
+    assert room == positions - getattr(adapter, "tokens", 0)
+    assert most_tokens(network, adapter, 12) == 12
+    tokens = tokenize(tokenizer, ["coat " * 2 * positions], room)
+    assert len(tokens[0]) == room
+    assert np.isfinite(encode_all(network, tokens, 0)).all()
+
+
 def test_a_ranking_of_a_column_is_that_of_a_list(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
     titles = small_log.frame["title"].drop_duplicates().iloc[:5]
     column = pd.Series(titles.to_numpy(), index=[4, 3, 2, 1, 0])
@@ -262,6 +288,8 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (lambda log: log.take(log.units < 5), {}, LogError, "has 5 users, must have >= 20"),
     (lambda log: log, {"objective": cr.SNIPS}, ArgumentError, r"Did you mean SNIPS\(\)\?"),
     (lambda log: log, {"adapter": "lora"}, ArgumentError, "adapter is 'lora'; must be one of"),
+    (lambda log: log, {"output": 3}, ArgumentError, "output is 3, must be the path of a folder"),
+    (lambda log: log, {"encoder": cr.FastEncoder("nowhere")}, ArgumentError, "encoder is a FastEncoder .*holds no weights to go on from"),
     (lambda log: log, {"epochs": 0}, ArgumentError, "epochs is 0, must be >= 1"),
     (lambda log: log, {"training": cr.Training(device="cuda:7", progress=False)}, ArgumentError, "device is 'cuda:7', which torch does not find"),
     (lambda log: changed(log, clicked=log.frame["clicked"] * 2), {}, EstimationError, "a ranker learns clicks, 0 or 1"),

@@ -79,6 +79,39 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(small_log: cr.ImpressionLog
     np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, whole.trained.valid_scores)
 
 
+@pytest.mark.parametrize("file", ["complete.json", "finished.json"])
+def test_a_disk_that_is_full_for_the_last_word_is_an_output_error(
+    file: str, small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = run_folder._put
+
+    def full(at: Path, held: Any) -> None:
+        if at.name == file:
+            raise OSError(28, "No space left on device")
+        put(at, held)
+
+    monkeypatch.setattr(run_folder, "_put", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*Make room there and call again with the same output"):
+        small(small_log, tmp_path / "out", epochs=1)
+    monkeypatch.setattr(run_folder, "_put", put)
+    whole = small(small_log, tmp_path / "other", epochs=1)
+    np.testing.assert_array_equal(small(small_log, tmp_path / "out", epochs=1).trained.valid_scores, whole.trained.valid_scores)
+
+
+def test_damaged_words_of_a_run(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    first = small(small_log, tmp_path / "out", epochs=1)
+    run = tmp_path / "out" / "run"
+    for damaged in ('{"best": "check', "[]", '{"best": "checkpoint-2"}'):
+        (run / "finished.json").write_text(damaged)
+        again = small(small_log, tmp_path / "out", epochs=1)
+        np.testing.assert_array_equal(again.trained.valid_scores, first.trained.valid_scores)
+        assert again.history == first.history
+    for damaged, message in (("[]", "is damaged: it holds no description of a run"), ("{", "cannot be used")):
+        (run / "run.json").write_text(damaged)
+        with pytest.raises(OutputError, match=message):
+            small(small_log, tmp_path / "out", epochs=1)
+
+
 def test_a_damaged_checkpoint_is_passed_over(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
     found = small(small_log, tmp_path / "out")
     run = tmp_path / "out" / "run"
@@ -184,6 +217,13 @@ def test_where_all_users_were_learnt_from_the_round_says_so(ranker: cr.Ranker, s
     assert "some of those who judged were learnt from in earlier rounds" in found.rounds[0].reason
     if found.rounds[0].promoted:
         assert "numbers are too hopeful" in found.evaluation.summary()
+
+
+def test_an_update_checks_its_options(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    with pytest.raises(cr.CausalRecError, match=r"weighing is 'x'; must be Weighing"):
+        ranker.update(small_log, weighing="x")
+    with pytest.raises(cr.CausalRecError, match="output is 3, must be the path"):
+        ranker.update(small_log, output=3)  # type: ignore[arg-type]
 
 
 def test_an_update_needs_the_same_roles(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
