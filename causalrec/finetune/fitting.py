@@ -48,7 +48,7 @@ class Trained:
     ----------
     network, tokenizer : torch module and its tokenizer
     history : tuple of dict
-        One record an epoch: training loss, held-out risks.
+        One record an epoch: training loss, held-out risks, guard rails of the weights.
     valid_scores : (n,) of the held-out rows
     seconds : float
     n_trained, n_weights : weights that learn, and all

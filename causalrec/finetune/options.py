@@ -60,7 +60,7 @@ class Training:
     Parameters
     ----------
     loss : "pointwise" or "pairwise"
-        Pairwise compares rows of one user in one batch.
+        Pairwise compares rows of one user in one batch; training is then stopped, and objectives chosen, by pairs of held-out users' rows.
     batch_size : int
         Rows in one step of one process (under ``torchrun`` a step takes as many from each); rows of one user stay together.
     accumulate : int
@@ -69,7 +69,7 @@ class Training:
         Peak steps of AdamW, for the encoder (None: what suits the adapter) and for the head.
     weight_decay : float
     validation : float
-        Share of the users that are held out: they stop the training, choose, and are what the evaluation is about.
+        Share of the users that are held out: they stop the training, choose, and are what the evaluation is about. At least ten of them must have a row shown.
     patience : int
         Evaluations in a row after which training stops, if the held-out doubly robust loss is above the lowest by more than two standard
         errors of the paired difference in each. The latest state for which it is not is kept.
@@ -81,7 +81,7 @@ class Training:
     max_length : int
         Tokens of a text that are read.
     report_to : tuple of str
-        ``"tensorboard"``, ``"mlflow"``, ``"wandb"``: loggers of transformers, each with its own package.
+        ``"tensorboard"``, ``"mlflow"``, ``"wandb"``: loggers of transformers, each with its own package. They have the held-out risks and the guard rails of each epoch.
     progress : bool
     """
 

@@ -193,7 +193,7 @@ class Prepared:
         made = sorted((b.name, b.made_by) for b in self.train.blocks.values())
         digest.update(repr((how.clip, how.policy_aware, how.nuisances, nodes, made, sorted(self.known))).encode())
         for part, feed in ((self.labels, self.train_feed), (self.held, self.valid_feed)):
-            arrays = [part.t, part.y, part.units, feed.item, feed.starts, feed.members, feed.item_effect]
+            arrays = [part.t, part.y, part.units, part.half, feed.item, feed.starts, feed.members, feed.item_effect]
             arrays += [a for a in (feed.history, part.e if part.logged else None, part.examined) if a is not None]
             for a in arrays:
                 digest.update(np.ascontiguousarray(a).tobytes())

@@ -45,7 +45,7 @@ def finetune(
     ----------
     log : ImpressionLog
         Treatment: shown or not, candidates that were not shown included. Outcome: clicked, 0 or 1; what it is in rows that
-        were not shown matters to ``UpliftWeighted`` and ``BanditNet`` only. With text, and perhaps history, unit and item.
+        were not shown matters to ``UpliftWeighted`` and ``BanditNet`` only, and to the value in caused clicks. With text, and perhaps history, unit and item.
     objective : Objective or Auto
         Default ``Auto()``: naive, SNIPS, DR, DR-JL and MRDR compete on held-out users.
     adapter : Adapter
@@ -73,7 +73,9 @@ def finetune(
         The propensities support nothing: what was shown was certain, or all weight lies on a few rows.
     TrainingError
         The loss is not finite, or the folder holds another run.
-    EstimationError, LogError, ArgumentError, MissingExtraError, OutputError
+    EstimationError
+        Too few rows were shown or not, too few held-out users were shown anything, or all outcomes are the same.
+    LogError, ArgumentError, MissingExtraError, OutputError
     """
     _check(log, objective, adapter, head, training, weighing, random_data, encoder)
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from hypothesis import strategies as st
 import causalrec as cr
 from causalrec.errors import ArgumentError
 from causalrec.finetune import processes
-from causalrec.finetune.batches import Shares, WholeUsers
+from causalrec.finetune.batches import RowNumbers, Shares, WholeUsers
 from causalrec.finetune.objectives import Memory
 from causalrec.finetune.processes import batches_of
 
@@ -103,3 +105,17 @@ def test_moments_are_those_of_all_processes(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda sums: sums.add_(others))
     assert torch.allclose(torch.stack(part.moments(u[:2])), torch.stack(expected))
+
+
+def test_the_speed_benchmark_takes_the_same_batches_on_either_side() -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "training_speed.py"
+    spec = importlib.util.spec_from_file_location("training_speed", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    units = np.random.default_rng(0).integers(0, 30, 400)
+    args = SimpleNamespace(seed=7, per_device_train_batch_size=64, process_index=0, world_size=1)
+    side = SimpleNamespace(units=units, args=args, train_dataset=RowNumbers(400), data_collator=list)
+    plain, ours = (list(of.get_train_dataloader(side)) for of in (module.Plain, module.DebiasedTrainer))
+    assert plain == ours
