@@ -129,7 +129,7 @@ def frames(seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     })  # fmt: skip
     u, i = np.nonzero(coat.test)
     drawn = pd.DataFrame({
-        "rated": np.arange(len(u)) % 2, "liked": (coat.test[u, i] > 3).astype(int), "coat": text[i],
+        "rated": 1, "liked": (coat.test[u, i] > 3).astype(int), "coat": text[i],
         "read": pd.Series([full[k] for k in u], dtype=object), "user": u, "item": i, "p": 0.5,
     })  # fmt: skip
     return log, drawn
@@ -147,12 +147,13 @@ def one(setting: str, objective: str, seed: int, options: dict[str, Any]) -> dic
     test = drawn if setting == "biased" else drawn[~slice_]
     head = cr.Head(**{k: v for k, v in options.items() if k != "head_rate"})
     folder = Path(tempfile.mkdtemp())
+    rows = cr.embed(cr.read_log(log, **ROLES, propensity="p"), cr.TextEmbedder(progress=False))
     ranker = cr.finetune(
-        cr.embed(cr.read_log(log, **ROLES, propensity="p"), cr.TextEmbedder(progress=False)), objective=OBJECTIVES[objective],
+        rows, objective=OBJECTIVES[objective],
         adapter=cr.Frozen(), head=head, epochs=EPOCHS, training=replace(TRAINING, head_rate=options["head_rate"]), random_data=random_data,
         weighing=cr.Weighing(nuisances=cr.NuisanceRecipe(ONE, ONE)), output=folder / "run", random_state=seed,
     )  # fmt: skip
-    f = ranker.score_log(cr.read_log(test, **ROLES))
+    f = ranker.score_log(replace(rows, frame=test, blocks={}, origin=None))  # all of them were shown, which read_log refuses
     shutil.rmtree(folder, ignore_errors=True)
     y, users = test["liked"].to_numpy().astype(float), test["user"].to_numpy()
     each = ndcg_by_user(f, y, users, 5)

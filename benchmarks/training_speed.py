@@ -2,8 +2,8 @@
 
     python benchmarks/training_speed.py [--rows 2000] [--pairs 5] [--objectives SNIPS DR ...]
 
-Both sides encode each distinct text of a batch once; the plain side has the naive log loss and Trainer's own sampler of
-rows, without checkpoints or held-out users on either. Ratios are of neighbouring runs; medians. Writes
+Both sides encode each distinct text of a batch once and take the same batches of whole users; the plain side has the naive log loss,
+without checkpoints or held-out users on either. Ratios are of neighbouring runs; medians. Writes
 benchmarks/results/training_speed.json.
 """
 
@@ -24,17 +24,20 @@ from transformers import Trainer, TrainingArguments
 
 import causalrec as cr
 from causalrec.finetune import towers
+from causalrec.finetune.batches import Loader, RowNumbers, Shares, WholeUsers
 from causalrec.finetune.fitting import steps_of, tokenize
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.preparation import Job
-from causalrec.finetune.trainer import DebiasedTrainer, RowNumbers
+from causalrec.finetune.trainer import DebiasedTrainer
 
 OUT = Path(__file__).parent / "results" / "training_speed.json"
 
 
 class Plain(Trainer):
-    """The naive log loss, rows in random order."""
+    """The naive log loss, in the batches of whole users that the debiased side takes."""
+
+    units: Any = None
 
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         rows = inputs.pop("rows")
@@ -42,10 +45,8 @@ class Plain(Trainer):
         return torch.nn.functional.binary_cross_entropy_with_logits(f.float(), rows["y"])
 
     def get_train_dataloader(self) -> Any:
-        loader = torch.utils.data.DataLoader(
-            self.train_dataset, batch_size=self.args.per_device_train_batch_size, shuffle=True, collate_fn=self.data_collator
-        )
-        return self.accelerator.prepare(loader)
+        shares = Shares(WholeUsers(self.units, self.args.seed), self.args.per_device_train_batch_size)
+        return Loader(self.train_dataset, batch_sampler=shares, collate_fn=self.data_collator)
 
 
 def prepared(rows: int) -> Any:
@@ -65,7 +66,7 @@ def seconds(p: Any, objective: Objective | None) -> float:
         p.job.encoder._files(), p.job.adapter, p.job.head, 0, p.train_feed.history is not None, imputes, steps, 0
     )
     tokens = tokenize(tokenizer, p.train_feed.texts, training.max_length)
-    columns: dict[str, Any] = labels.columns(None) | {"unit": labels.units}
+    columns: dict[str, Any] = labels.columns(None) | {"unit": labels.units, "half": labels.half}
     collator = towers.Collator(p.train_feed, columns, tokens, tokenizer.pad_token_id or 0)
     with tempfile.TemporaryDirectory() as folder:
         args = TrainingArguments(
@@ -75,6 +76,7 @@ def seconds(p: Any, objective: Objective | None) -> float:
         )  # fmt: skip
         if objective is None:
             trainer: Trainer = Plain(model=network, args=args, data_collator=collator, train_dataset=RowNumbers(len(labels)))
+            trainer.units = labels.units  # type: ignore[attr-defined]
         else:
             trainer = debiased(p, labels, network, args, collator, objective)
         start = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from os import PathLike
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +39,19 @@ def check_scalar(
         if bound is not None and not holds(bound):
             raise ArgumentError(f"{name} is {value!r}, must be {sign} {bound}.")
     return int(value) if integer else float(value)
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return `value` if it is True or False, else raise ``ArgumentError``."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name} is {value!r}, must be True or False.")
+    return bool(value)
+
+
+def check_path(value: Any, name: str) -> None:
+    """Raise ``ArgumentError`` unless `value` is a path, or None."""
+    if value is not None and (not isinstance(value, (str, PathLike)) or not str(value)):
+        raise ArgumentError(f"{name} is {value!r}, must be the path of a folder, or None.")
 
 
 def check_choice(value: T, name: str, choices: Sequence[T]) -> T:

@@ -185,7 +185,7 @@ class ImpressionLog(Displayable):
         return total
 
     @cached_property
-    def _label_hash(self) -> npt.NDArray[np.uint64]:
+    def user_hash(self) -> npt.NDArray[np.uint64]:
         """``(n,)`` hash of each row's unit label; of what the row says where no unit is declared."""
         if not self.roles.unit:
             return self.row_hash
@@ -196,11 +196,11 @@ class ImpressionLog(Displayable):
     @property
     def unit_hashes(self) -> npt.NDArray[np.uint64]:
         """Sorted hashes of the units, (G,), by which an encoder remembers whose clicks it saw."""
-        return np.unique(self._label_hash)
+        return np.unique(self.user_hash)
 
     def rows_of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """``(n,)`` True for the rows of these units."""
-        return np.isin(self._label_hash, hashes)
+        return np.isin(self.user_hash, hashes)
 
     @cached_property
     def unit_order(self) -> Ints:

@@ -51,7 +51,8 @@ class WholeUsers(Sampler[int]):
 class Shares(Sampler[list[int]]):
     """Batches of one process: of each `size` × `processes` rows in order, the process's own run of them.
 
-    No row is left out and none comes twice: the last rows of an epoch are shared out as evenly as they go, joined to the batch before
+    The runs are as even as they go between two users, so that a user's rows are compared where one process would compare them; where there are fewer
+    users than processes, they are even. No row is left out and none comes twice: the last rows of an epoch are shared out as evenly as they go, joined to the batch before
     where they are fewer than processes. So several processes take the steps that one would with batches as large as theirs together.
     """
 
@@ -66,11 +67,28 @@ class Shares(Sampler[list[int]]):
         return batches_of(len(self.rows), self.size, self.processes)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order, step, last = list(self.rows), self.size * self.processes, len(self) - 1
+        order, step, last = np.fromiter(self.rows, dtype=np.int64), self.size * self.processes, len(self) - 1
         for k in range(len(self)):
             together = order[k * step : None if k == last else (k + 1) * step]
-            low, high = (len(together) * p // self.processes for p in (self.process, self.process + 1))
-            yield together[low:high]
+            cuts = shared_out(self.rows.units[together], self.processes)
+            yield together[cuts[self.process] : cuts[self.process + 1]].tolist()
+
+
+def shared_out(units: Ints, processes: int) -> list[int]:
+    """Where rows, of users in a row, are cut into as many runs as processes: (processes + 1,) places from 0 to their number.
+
+    Each cut is the place between two users that is nearest to an even one and leaves a user to every run.
+    """
+    n, borders = len(units), np.flatnonzero(np.diff(units)) + 1
+    if len(borders) + 1 < processes:
+        return [n * p // processes for p in range(processes + 1)]
+    cuts, taken = [0], 0
+    for p in range(1, processes):
+        open_to = borders[taken : len(borders) - (processes - 1 - p)]
+        taken += int(np.argmin(np.abs(open_to - n * p / processes)))
+        cuts.append(int(borders[taken]))
+        taken += 1
+    return [*cuts, n]
 
 
 class Loader(DataLoader[int]):

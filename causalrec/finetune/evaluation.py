@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,22 @@ from causalrec.scores import Estimate
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 ESTIMATORS = ("naive", "IPS", "SNIPS", "DR")
+LEAST_MASS = 1e-4
+"""Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
+AT_ONCE = 4_000_000
+RISKS = {
+    "clicks": "risk by {}, nats",
+    "effect": "risk of the effect by {}, nats",
+    "policy": "risk of the policy by {}, minus clicks per impression",
+    "pairs": "risk of the order by {}, nats a pair",
+}
+"""What a risk is of, by what the score is for."""
+OF_RISKS = {
+    "clicks": "The naive risk is that of what the old recommender showed; the others estimate that of all impressions, had they been shown.",
+    "effect": "The score is for the effect of showing, and no log odds of a click: its risk is the log loss at (1 + effect) / 2, and there is no other.",
+    "policy": "The score says whether to show, and is no log odds of a click: its risk is minus the clicks of the policy that shows with probability σ(score).",
+    "pairs": "The scores were trained by pairs: they order a user's rows and are no log odds, so that they are judged by pairs as well, and log losses of clicks are left out.",
+}
 
 
 def log_loss(f: F64, label: F64) -> F64:
@@ -74,21 +90,90 @@ def risks(f: F64, r: Labels) -> dict[str, Estimate]:
     return {name: Ratio.of(lambda q, n=name: risk_pairs(f, q)[n], r).estimate(r) for name in ESTIMATORS}  # type: ignore[misc]
 
 
-def held_out_loss(f: F64, r: Labels, aims_at: str) -> F64:
-    """(n,) doubly robust loss of what the score is for: clicks if shown, the effect, or a policy of showing."""
+def judges_clicks(aims_at: str, pairwise: bool) -> bool:
+    """Whether a score is the log odds of a click if shown, so that log losses of clicks are risks of it."""
+    return aims_at == "clicks" and not pairwise
+
+
+def row_loss(f: F64, label: F64, units: Ints, pairwise: bool) -> F64:
+    """(n,) whose mean is the log loss a row; or the pairwise loss a pair, of a user's rows by the labels (``objectives.pairwise_loss`` at weight 1)."""
+    if not pairwise:
+        return log_loss(f, label)
+    mass = max(float(pair_masses(label, units)[0].sum()), LEAST_MASS * len(f))
+    return np.asarray(pair_losses(f, label, units)[0] * len(f) / mass)
+
+
+def held_out_loss(f: F64, r: Labels, aims_at: str, pairwise: bool = False) -> F64:
+    """(n,) doubly robust loss of what the score is for: clicks if shown, the effect, or a policy of showing; or the order of a user's rows by either of the first two."""
     if aims_at == "policy":
         p = expit(f)
         return np.asarray(-(p * r.psi1 + (1 - p) * r.psi0))
-    return log_loss(f, r.psi1 if aims_at == "clicks" else (1 + r.psi1 - r.psi0) / 2)
+    return row_loss(f, _label(r, aims_at), r.units, pairwise)
 
 
-def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks") -> Estimate:
+def _label(r: Labels, aims_at: str) -> F64:
+    return r.psi1 if aims_at == "clicks" else np.asarray((1 + r.psi1 - r.psi0) / 2)
+
+
+def own_risk(f: F64, r: Labels, aims_at: str, pairwise: bool, other: F64 | None = None) -> Estimate:
+    """Doubly robust risk of what the score is for, less that of another ranker on the same rows if there is one."""
+    if pairwise:
+        return _pair_ratio(f, other, r, aims_at).estimate(r)
+
+    def pair(q: Labels) -> scores.Pair:
+        loss = held_out_loss(f, q, aims_at)
+        return loss if other is None else loss - held_out_loss(other, q, aims_at), np.ones(len(q))
+
+    return Ratio.of(pair, r).estimate(r)
+
+
+def _pair_ratio(f: F64, other: F64 | None, r: Labels, aims_at: str) -> Ratio:
+    """The pairwise loss a pair, as a ratio of sums over rows; both are products of two rows' labels, and so are their slopes."""
+    label = _label(r, aims_at)
+    (a, by_label), (b, of_mass) = pair_losses(f, label, r.units), pair_masses(label, r.units)
+    if other is not None:
+        loss, slope = pair_losses(other, label, r.units)
+        a, by_label = a - loss, by_label - slope
+    if b.sum() < LEAST_MASS * len(b):  # hardly a pair: as many as there would have to be
+        b, of_mass = np.full(len(b), LEAST_MASS), np.zeros(len(b))
+    value, influence = scores.ratio_influence(a, b)
+    by_theta = -r.t * r.w1 * r.y  # the derivative of a doubly robust label by log P(examined)
+    return Ratio(value, influence, np.asarray(by_theta * (by_label - value * of_mass) / b.sum()))
+
+
+def risk_difference(f: F64, other: F64, r: Labels, aims_at: str = "clicks", pairwise: bool = False) -> Estimate:
     """Doubly robust risk of f less that of another ranker on the same rows; below 0 where f is better."""
+    return own_risk(f, r, aims_at, pairwise, other)
 
-    def difference(q: Labels) -> scores.Pair:
-        return held_out_loss(f, q, aims_at) - held_out_loss(other, q, aims_at), np.ones(len(q))
 
-    return Ratio.of(difference, r).estimate(r)
+def pair_losses(f: F64, label: F64, units: Ints) -> tuple[F64, F64]:
+    """Σ_j over other rows j of row i's user of y_i (1 − y_j) log(1 + exp(f_j − f_i)), (n,), nats; and the derivative of their sum by each label, (n,)."""
+    loss, slope = np.zeros(len(f)), np.zeros(len(f))
+    for rows in _users_alike(units):
+        x, y = f[rows], label[rows]
+        above = np.logaddexp(0, x[:, None, :] - x[:, :, None])  # [user, i, j]: of i standing above j
+        above[:, np.arange(rows.shape[1]), np.arange(rows.shape[1])] = 0
+        over = np.einsum("uij,uj->ui", above, 1 - y)
+        loss[rows] = y * over
+        slope[rows] = over - np.einsum("uij,ui->uj", above, y)
+    return loss, slope
+
+
+def pair_masses(label: F64, units: Ints) -> tuple[F64, F64]:
+    """Σ_j over other rows j of row i's user of y_i (1 − y_j), (n,); and the derivative of their sum by each label, (n,)."""
+    good, bad = (np.bincount(units, v)[units] - v for v in (label, 1 - label))
+    return np.asarray(label * bad), np.asarray(bad - good)
+
+
+def _users_alike(units: Ints) -> Iterator[Ints]:
+    """(g, s) rows of users who have s rows each, at most about `AT_ONCE` pairs of rows together."""
+    order = np.argsort(units, kind="stable")
+    _, first, size = np.unique(units[order], return_index=True, return_counts=True)
+    for s in np.unique(size):
+        starts = first[size == s]
+        step = max(1, AT_ONCE // int(s) ** 2)
+        for k in range(0, len(starts), step):
+            yield order[starts[k : k + step, None] + np.arange(s)]
 
 
 def chosen(f: F64, r: Labels) -> npt.NDArray[np.float64]:
@@ -228,7 +313,7 @@ def _bootstrapped(value: float, draws: F64) -> Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Displayable):
-    """A ranker on users whose clicks it has not seen.
+    """A ranker on users who were held out.
 
     Attributes
     ----------
@@ -243,6 +328,10 @@ class Evaluation(Displayable):
         Whether errors hold those of an estimated P(examined).
     if_examined : bool
         Whether clicks were divided by P(examined): then values are those of impressions that are looked at, today's as well.
+    risk_of : "clicks", "effect", "policy" or "pairs"
+        What the risks are of. Of scores that are no log odds of a click there is one, "DR", of what they are for.
+    unseen : bool
+        Whether no weight has learnt from the held-out users, in earlier rounds either.
     """
 
     risks: dict[str, Estimate] = field(repr=False)
@@ -254,6 +343,12 @@ class Evaluation(Displayable):
     notes: tuple[str, ...] = ()
     curve_estimated: bool = False
     if_examined: bool = False
+    risk_of: str = "clicks"
+    unseen: bool = True
+
+    def risk_name(self, estimator: str) -> str:
+        """Of a risk, with its unit."""
+        return RISKS[self.risk_of].format(estimator)
 
     @property
     def unit(self) -> str:
@@ -268,8 +363,8 @@ class Evaluation(Displayable):
         )
 
     def _rows(self) -> list[dict[str, Any]]:
-        rows = [quantity(f"risk by {name}, nats", e) for name, e in self.risks.items()]
-        rows += [quantity(f"risk by {name} of a constant, nats", e) for name, e in self.risks_before.items() if name == "DR"]
+        rows = [quantity(self.risk_name(name), e) for name, e in self.risks.items()]
+        rows += [quantity(self.risk_name(f"{name} of a constant"), e) for name, e in self.risks_before.items() if name == "DR"]
         words = {
             "value": f"{self.unit}, the ranker's choice (DR)",
             "value_today": f"{self.unit}, today's choice",
@@ -283,7 +378,8 @@ class Evaluation(Displayable):
 
     def _notes(self) -> list[str]:
         return [
-            "The naive risk is that of what the old recommender showed; the others estimate that of all impressions, had they been shown.",
+            OF_RISKS[self.risk_of],
+            *([] if self.unseen else ["Earlier rounds have learnt from some of these users: the numbers are too hopeful."]),
             "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score (the last of them in part). Errors are clustered by user"
             + (", and hold those of the estimated P(examined)." if self.curve_estimated else "."),
             *self.notes,
@@ -295,17 +391,27 @@ def quantity(name: str, e: Estimate) -> dict[str, Any]:
     return {"quantity": name, "estimate": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper}
 
 
-def evaluate(f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = ()) -> Evaluation:
-    """Judge scores (n,) on held-out rows."""
-    mean = np.clip(r.psi1.mean(), 1e-4, 1 - 1e-4)
-    constant = np.full(len(r), np.log(mean / (1 - mean)))
+def evaluate(
+    f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = (), aims_at: str = "clicks", pairwise: bool = False, unseen: bool = True
+) -> Evaluation:
+    """Judge scores (n,), of what they are for, on held-out rows."""
+    constant = np.full(len(r), _constant(r, aims_at))
+    of = [risks(g, r) if judges_clicks(aims_at, pairwise) else {"DR": own_risk(g, r, aims_at, pairwise)} for g in (f, constant)]
     found = values(f, r)
     if found["value"].ci_lower > 1:
         notes += (
             f"The ranker's choice would be clicked {found['value'].value:.2f} times per impression: more than once, which cannot be. The propensities, or "
             "P(examined) where a curve was given, are not those of this log. Do not act on this value.",
         )
-    return Evaluation(risks(f, r), risks(constant, r), found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None, r.if_examined)
+    return Evaluation(
+        of[0], of[1], found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None, r.if_examined, "pairs" if pairwise else aims_at, unseen
+    )
+
+
+def _constant(r: Labels, aims_at: str) -> float:
+    """The log odds that know the mean: of clicks if shown, of half of one plus the effect, or of showing today."""
+    mean = np.clip(r.t.mean() if aims_at == "policy" else _label(r, aims_at).mean(), 1e-4, 1 - 1e-4)
+    return float(np.log(mean / (1 - mean)))
 
 
 def policy_share(f: F64, r: Labels) -> float:

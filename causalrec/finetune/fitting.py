@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from causalrec.errors import MissingExtraError
+from causalrec.errors import ArgumentError, MissingExtraError
 from causalrec.finetune import run_folder
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.feed import Feed
@@ -29,10 +29,15 @@ F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 Judged = tuple[dict[str, float], F64, npt.NDArray[np.int64]]
 """Metrics of the held-out users; the losses (m,) and user codes (m,) that stop the training."""
+LOGGER_PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX")}
+"""What a logger needs, one of them, where its package has not its name."""
 WARM_UP = 0.06
 LARGEST_GRADIENT = 1_000.0
 """Norm at which a gradient is cut: against explosions only. The customary 1 cuts the batches with large weights, which normalises by batch."""
 KEPT = 2
+LEAST_TOKENS = 3
+COUNTS_FROM_PAD = ("roberta", "xlm-roberta", "camembert", "mpnet")
+"""Encoders whose first position is that after the padding token's number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class Trained:
     ----------
     network, tokenizer : torch module and its tokenizer
     history : tuple of dict
-        One record an epoch: training loss, held-out risks.
+        One record an epoch: training loss, held-out risks, guard rails of the weights.
     valid_scores : (n,) of the held-out rows
     seconds : float
     n_trained, n_weights : weights that learn, and all
@@ -132,7 +137,7 @@ def run(
         elif objective.aims_at == "clicks":
             network.begin_at(float(np.clip((task.labels.t * task.labels.y).sum() / task.labels.t.sum(), 0.001, 0.999)))
         tokens, read = _reader(network, tokenizer, task, adapter, training)
-        columns = task.labels.columns(getattr(objective, "clip", None)) | {"unit": task.labels.units}
+        columns = task.labels.columns(getattr(objective, "clip", None)) | {"unit": task.labels.units, "half": task.labels.half}
         collator = towers.Collator(task.train, columns, tokens, tokenizer.pad_token_id or 0)
 
         def score(feed: Feed) -> F64:
@@ -143,7 +148,7 @@ def run(
 
         w = task.labels.t * columns["w1"]
         totals = float(task.labels.t.mean()), float(w.mean()), len(task.train)
-        rows = Rows.of({n: torch.from_numpy(v) for n, v in columns.items() if n != "unit"}, totals)
+        rows = Rows.of({n: torch.from_numpy(v) for n, v in columns.items() if n not in ("unit", "half")}, totals)
         mass = mean_pair_mass(*_weight_and_label(objective, rows), task.labels.units) if training.loss == "pairwise" else 1.0
         trainer = DebiasedTrainer(
             network, arguments, collator, objective, task.labels.units,
@@ -198,6 +203,16 @@ def need_trainer() -> None:
         raise MissingExtraError('finetune needs accelerate, which is not installed: pip install "causalrec[finetune]".')
 
 
+def need_loggers(names: Sequence[str]) -> None:
+    """Raise ``MissingExtraError`` unless the packages of these loggers are installed."""
+    from importlib.util import find_spec
+
+    for name in names:
+        packages = LOGGER_PACKAGES.get(name, (name,))
+        if not any(find_spec(p) for p in packages):
+            raise MissingExtraError(f"report_to has {name!r}, which needs {packages[0]}, which is not installed: pip install {packages[0]}. Or leave it out of report_to.")
+
+
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
     """The global generators that transformers seeds, seeded here and put back afterwards."""
@@ -232,14 +247,15 @@ def _reader(
 
         network.texts.load(look_up(task.train))
         return None, look_up
+    room = most_tokens(network, adapter, training.max_length)
     kept: dict[int, list[tuple[int, ...]]] = {}
 
     def encode(feed: Feed) -> F32:
         if id(feed) not in kept:
-            kept[id(feed)] = tokenize(tokenizer, feed.texts, training.max_length)
+            kept[id(feed)] = tokenize(tokenizer, feed.texts, room)
         return towers.encode_all(network, kept[id(feed)], tokenizer.pad_token_id or 0)
 
-    return tokenize(tokenizer, task.train.texts, training.max_length), encode
+    return tokenize(tokenizer, task.train.texts, room), encode
 
 
 def unit_vectors(trained: Trained, texts: Sequence[str], encoder: TextEmbedder, adapter: Adapter, max_length: int) -> F32:
@@ -248,8 +264,20 @@ def unit_vectors(trained: Trained, texts: Sequence[str], encoder: TextEmbedder, 
 
     if not adapter.tunes:
         return encoder.transform(texts)
-    tokens = tokenize(trained.tokenizer, texts, max_length)
+    tokens = tokenize(trained.tokenizer, texts, most_tokens(trained.network, adapter, max_length))
     return towers.encode_all(trained.network, tokens, trained.tokenizer.pad_token_id or 0)
+
+
+def most_tokens(network: Any, adapter: Adapter, max_length: int) -> int:
+    """Tokens of a text that are read: at most the encoder's positions, less those of a prompt or a prefix."""
+    config = network.texts.encoder.config
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return max_length
+    taken = getattr(adapter, "tokens", 0) + (config.pad_token_id + 1 if config.model_type in COUNTS_FROM_PAD else 0)
+    if positions - taken < LEAST_TOKENS:
+        raise ArgumentError(f"the adapter takes {taken} of the encoder's {positions} positions, which leaves a text fewer than {LEAST_TOKENS}: take fewer tokens.")
+    return min(max_length, positions - taken)
 
 
 def tokenize(tokenizer: Any, texts: Any, max_length: int) -> list[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalrec._display import Displayable
-from causalrec.errors import ArgumentError, EstimationError, OverlapError
+from causalrec.errors import ArgumentError, CausalRecWarning, EstimationError, OverlapError
 from causalrec.estimate.fit import covariates
 from causalrec.finetune.calibration import expected_calibration_error
 from causalrec.finetune.shown import whole_positions
@@ -28,11 +29,16 @@ from causalrec.nuisance import (
 
 F64 = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 LEAST_SHARE = 0.01
 """Effective sample size of the weights, as a share of the rows shown, below which they say nothing."""
 LEAST_ROWS = 50
 CANDIDATES = RidgeLogistic(variances=(3.0, 0.3, 0.03, 0.003))
 """Fewer penalties than an effect's nuisances choose among: a label needs less than a score whose bias is in question."""
+LEAST_HELD_OUT = 10
+"""Held-out users with a row shown, below whom risks and values have no standard error worth the name."""
+CERTAIN, FEW_CERTAIN = 1e-6, 0.05
+"""Distance from 0 and 1 within which a propensity is certain; share of such rows that is warned of."""
 RARE_EXAMINATION = 0.01
 BEYOND_DOUBT = 1.25
 """Times P(examined) by which clicks must exceed it before the curve is refused: an estimated curve has errors of its own."""
@@ -79,7 +85,7 @@ class Labels:
 
     Attributes
     ----------
-    t, y : shown 0/1; the outcome, divided by P(examined) where a curve was given; 0 where it was not seen
+    t, y : shown 0/1; the outcome, divided by P(examined) where a curve was given; 0 in rows not shown unless it was seen there
     e : P(shown), not clipped
     m0, m1 : models of the outcome, fitted without the row's user; m0 NaN where no outcome of rows not shown was seen
     units : codes
@@ -92,6 +98,7 @@ class Labels:
         Of rows that rankers are judged on, where the curve was estimated.
     if_examined : bool
         Whether outcomes were divided by P(examined).
+    users : uint64 hashes of the rows' users, which stay the same from log to log as codes do not; None where they are not known
     """
 
     t: F64
@@ -106,6 +113,7 @@ class Labels:
     examined: F64 | None = None
     curve_error: CurveError | None = None
     if_examined: bool = False
+    users: Hashes | None = None
 
     def __len__(self) -> int:
         return len(self.t)
@@ -142,7 +150,7 @@ class Labels:
         return Labels(
             self.t[rows], self.y[rows], self.e[rows], self.m0[rows], self.m1[rows], units, items, self.clip, self.logged,
             None if self.examined is None else self.examined[rows], None if self.curve_error is None else self.curve_error.take(rows),
-            self.if_examined,
+            self.if_examined, None if self.users is None else self.users[rows],
         )  # fmt: skip
 
     def joined(self, other: Labels) -> Labels:
@@ -156,16 +164,26 @@ class Labels:
         examined = None
         if self.examined is not None or other.examined is not None:
             examined = np.concatenate([np.ones(len(one)) if one.examined is None else one.examined for one in (self, other)])
-        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined, if_examined=self.if_examined)
+        users = None if self.users is None or other.users is None else np.concatenate([self.users, other.users])
+        return Labels(t, y, e, m0, m1, units, items, self.clip, self.logged, examined, if_examined=self.if_examined, users=users)
+
+    @property
+    def half(self) -> Ints:
+        """(n,) 0 or 1, the same for all rows of a user and in every log: which imputation head serves him; the other learns from him."""
+        return np.asarray((self.units if self.users is None else self.users) % 2, dtype=np.int64)
 
     @property
     def learnt(self) -> F64:
         """w1 × `examined`: the weight of a shown row where something is learnt from it; its values are taken with w1."""
         return self.w1 if self.examined is None else self.w1 * self.examined
 
+    def under(self, clip: Clip | None) -> Labels:
+        """The same rows under an objective's own clip; as they are where it has none."""
+        return self if clip is None else replace(self, clip=clip)
+
     def columns(self, clip: Clip | None) -> dict[str, npt.NDArray[np.float32]]:
         """What an objective reads of each row, under its own clip if it has one."""
-        mine = self if clip is None else replace(self, clip=clip)
+        mine = self.under(clip)
         found = {
             "t": self.t, "y": self.y, "w1": mine.learnt, "w0": mine.w0, "m0": self.m0, "m1": self.m1,
             "e": mine.clip.apply(self.e),
@@ -213,7 +231,8 @@ class GuardRails(Displayable):
         out = []
         if self.ess < 0.1 * self.n_shown:
             out.append(
-                f"the weights leave an effective sample of {self.ess:,.0f} of {self.n_shown:,} rows shown: clip more (clip=Clip(.05)) or take DR()."
+                f"the weights leave an effective sample of {self.ess:,.0f} of {self.n_shown:,} rows shown: clip more (clip=Clip(.05) of the objective; "
+                "Weighing(clip=Clip(.05)) for those without a clip of their own) or take DR()."
             )
         if self.largest_weight > 0.01:
             out.append(f"one row has {100 * self.largest_weight:.1f} % of all weight.")
@@ -256,18 +275,19 @@ def labels_of(
     EstimationError
         Too few rows were shown or not shown, or all outcomes are the same.
     """
+    seen = examination is None and unseen_control(train, valid) is None  # relevance of rows shown and clicks on others are not compared
     thetas = [_theta(log, examination) for log in (train, valid)]
-    outcomes = [_outcome(log, theta) for log, theta in zip((train, valid), thetas, strict=True)]
+    outcomes = [_outcome(log, theta, seen) for log, theta in zip((train, valid), thetas, strict=True)]
     _check(train, outcomes[0])
     plan = identify(train) if plan is None else plan
     recipe = recipe or NuisanceRecipe(CANDIDATES, CANDIDATES)
-    problem, nuisances = _fit(train, outcomes[0], plan, recipe, rng, treated_only=examination is not None)
+    problem, nuisances = _fit(train, outcomes[0], plan, recipe, rng, seen)
     t = train.treatment
     clip = clip or Clip(min(Clip().bound, min(t.mean(), 1 - t.mean()) / 10))
     first = Labels(
         t, outcomes[0], nuisances.propensity, nuisances.outcome_0, _held(nuisances.outcome_1, problem.binary), train.units,
         train.items, clip, nuisances.logged, None if thetas[0] is None or not policy_aware else _examined(thetas[0], problem, nuisances),
-        if_examined=examination is not None,
+        if_examined=examination is not None, users=train.user_hash,
     )  # fmt: skip
     design = nuisances.design_recipe
     if design is None:
@@ -278,7 +298,7 @@ def labels_of(
     second = Labels(
         valid.treatment, outcomes[1], e if logged is None else logged, m0, _held(m1, problem.binary), valid.units, valid.items,
         clip, nuisances.logged, curve_error=_curve_error(valid, examination),
-        if_examined=examination is not None,
+        if_examined=examination is not None, users=valid.user_hash,
     )  # fmt: skip
     return first, second
 
@@ -329,15 +349,25 @@ def _check_curve(position: npt.NDArray[Any], theta: F64, clicks: F64) -> None:
         )
 
 
-def _outcome(log: ImpressionLog, theta: F64 | None) -> F64:
-    """The outcome, (n,); a click over P(examined) where a curve was given: its mean is that of relevance."""
-    y = log.outcome
+def unseen_control(train: ImpressionLog, valid: ImpressionLog) -> str | None:
+    """Why the outcome of rows that were not shown is not known, in words; None where it is."""
+    first, second = (log.outcome[log.treatment == 0] for log in (train, valid))
+    odd = [v for y in (first, second) for v in y[~np.isin(y, (0.0, 1.0))][:1]]
+    if odd:
+        return f"their outcome {train.roles.outcome[0]!r} holds {odd[0]:g}, must be 0 or 1"
+    return "all of them have one outcome: nobody saw what happened there" if len(first) == 0 or np.ptp(first) == 0 else None
+
+
+def _outcome(log: ImpressionLog, theta: F64 | None, control_seen: bool) -> F64:
+    """The outcome, (n,), 0 in rows not shown unless it was seen there; a click over P(examined) where a curve was given: its mean is that of relevance."""
+    shown = log.treatment == 1
+    y = log.outcome if control_seen else np.where(shown, log.outcome, 0.0)
     if theta is not None:
         return np.asarray(y / theta)
-    if not (np.isin(y, (0.0, 1.0)) | (log.treatment == 0)).all():
-        worst = y[(log.treatment == 1) & ~np.isin(y, (0.0, 1.0))][0]
+    odd = y[~np.isin(y, (0.0, 1.0))]
+    if len(odd):
         raise EstimationError(
-            f"the outcome {log.roles.outcome[0]!r} holds {worst:g}; a ranker learns clicks, 0 or 1: make it so (rating > 3, say) before reading the log."
+            f"the outcome {log.roles.outcome[0]!r} holds {odd[0]:g}; a ranker learns clicks, 0 or 1: make it so (rating > 3, say) before reading the log."
         )
     return y
 
@@ -373,18 +403,31 @@ def _check(log: ImpressionLog, y: F64) -> None:
         )
     e = log.logged_propensity
     if e is not None:
-        certain = float(((e[t == 1] >= 1 - 1e-9) | (e[t == 1] <= 1e-9)).mean())
-        if certain > 0.5:
+        _check_certain(t, e)
+
+
+def _check_certain(t: F64, e: F64) -> None:
+    """Refuse logged propensities that are 0 or 1 for over half of the rows, or of the rows shown; warn where a twentieth are."""
+    sure = (e >= 1 - CERTAIN) | (e <= CERTAIN)
+    for rows, which in ((t == 1, "rows shown"), (np.ones(len(t), dtype=bool), "rows")):
+        if sure[rows].mean() > 0.5:
             raise OverlapError(
-                f"{100 * certain:.0f} % of the rows shown have a logged propensity of 0 or 1: what was shown was certain, and no weight can stand in for "
+                f"{100 * sure[rows].mean():.0f} % of the {which} have a logged propensity of 0 or 1: what was shown was certain, and no weight can stand in for "
                 "what was not. Log a policy with some randomness, or leave propensity= out and let it be estimated."
             )
+    if sure.mean() > FEW_CERTAIN:
+        never = float((e <= CERTAIN).mean())
+        warnings.warn(
+            f"{100 * sure.mean():.0f} % of the rows have a logged propensity of 0 or 1 ({100 * never:.0f} % could never be shown): nothing in the log says what showing them brings, "
+            "and risks and values are of the other rows' likeness. Leave them out of the candidates, or log a policy with some randomness.",
+            CausalRecWarning, stacklevel=2,
+        )  # fmt: skip
 
 
 def _fit(
-    log: ImpressionLog, y: F64, plan: Plan, recipe: NuisanceRecipe, rng: np.random.Generator, treated_only: bool
+    log: ImpressionLog, y: F64, plan: Plan, recipe: NuisanceRecipe, rng: np.random.Generator, control_seen: bool
 ) -> tuple[Problem, Nuisances]:
-    """Cross-fit P(shown) and the outcome in either arm, by user."""
+    """Cross-fit by user P(shown) and the outcome in either arm, or in rows shown alone."""
     t, nodes = log.treatment, tuple(dict.fromkeys((*plan.propensity_nodes, *plan.outcome_nodes)))
     given = covariates(log, nodes)
     design_recipe, design = learn_design(given, len(log))
@@ -395,18 +438,29 @@ def _fit(
     problem = Problem(
         t, y, weights, design.keep(plan.propensity_nodes), design.keep(plan.outcome_nodes), fold, binary, log.logged_propensity,
     )  # fmt: skip
-    unseen = treated_only or np.ptp(y[t == 0]) == 0  # relevance of rows shown and clicks on others are not compared
-    return problem, fit_nuisances(problem, recipe, design_recipe, ("outcome_0",) if unseen else ())
+    return problem, fit_nuisances(problem, recipe, design_recipe, () if control_seen else ("outcome_0",))
 
 
-def check_support(labels: Labels, what: str) -> GuardRails:
-    """The guard rails of these rows, or ``OverlapError`` where their weights support nothing."""
+def users_shown(log: ImpressionLog) -> int:
+    """Users with a row that was shown."""
+    return len(np.unique(log.units[log.treatment == 1]))
+
+
+def check_held_out(log: ImpressionLog) -> None:
+    """Raise ``EstimationError`` where too few held-out users were shown anything."""
+    if users_shown(log) < LEAST_HELD_OUT:
+        raise EstimationError(
+            f"{users_shown(log)} of {log.n_units} held-out users were shown anything, must be >= {LEAST_HELD_OUT}: they stop the training and judge the ranker, and so few have no "
+            "standard error worth the name. Hold out more, Training(validation=0.4) say, or take a longer log."
+        )
+
+
+def check_support(labels: Labels, what: str, clipped_by: str = "Weighing") -> GuardRails:
+    """The guard rails of these rows under their clip, which ``clipped_by(clip=...)`` sets; ``OverlapError`` where their weights support nothing."""
     rails = guard_rails(labels)
     if rails.ess < LEAST_SHARE * rails.n_shown or rails.ess < LEAST_ROWS / 5:
         raise OverlapError(
             f"{what}: the propensities leave an effective sample of {rails.ess:,.0f} of {rails.n_shown:,} rows shown, must be >= "
-            f"{LEAST_SHARE:.0%} of them and >= {LEAST_ROWS // 5}; what was not shown has no support. Log more randomness, or clip more (clip=Clip(.05))."
+            f"{LEAST_SHARE:.0%} of them and >= {LEAST_ROWS // 5}; what was not shown has no support. Log more randomness, or clip more: {clipped_by}(clip=Clip(...)) with a bound above {labels.clip.bound:g}."
         )
     return rails
-
-

@@ -113,6 +113,15 @@ class Objective:
         raise NotImplementedError
 
 
+def over_processes(sums: Tensor) -> Tensor:
+    """Sums over the rows of this process, added up over all processes that train together."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(sums)
+    return sums
+
+
 class Memory:
     """Running moments that an objective keeps across batches; buffers of the network, so that a checkpoint has them."""
 
@@ -120,13 +129,14 @@ class Memory:
         self.buffer = buffer  # (3,): batches seen, mean, mean square
 
     def moments(self, u: Tensor, momentum: float = 0.98) -> tuple[Tensor, Tensor]:
-        """(mean, variance) of u over recent batches, this one included; exponential weights without start-up bias."""
+        """(mean, variance) of u over recent batches of all processes, this one included; exponential weights without start-up bias."""
         import torch
 
         with torch.no_grad():
             seen, mean, square = self.buffer
             keep = torch.minimum(seen / (seen + 1), torch.full_like(seen, momentum))
-            now = torch.stack([seen + 1, keep * mean + (1 - keep) * u.mean(), keep * square + (1 - keep) * (u**2).mean()])
+            n, total, squares = over_processes(torch.stack([torch.ones_like(u).sum(), u.sum(), (u**2).sum()]))
+            now = torch.stack([seen + 1, keep * mean + (1 - keep) * total / n, keep * square + (1 - keep) * squares / n])
             self.buffer.copy_(now)
         return now[1], (now[2] - now[1] ** 2).clamp_min(1e-12)
 

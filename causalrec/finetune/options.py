@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from causalrec._checks import check_choice, check_scalar
+from causalrec._checks import check_choice, check_flag, check_scalar
 from causalrec.errors import ArgumentError
 
 Kind = Literal["two-tower", "cross"]
 Loss = Literal["pointwise", "pairwise"]
 KINDS: tuple[Kind, ...] = ("two-tower", "cross")
+LOGGERS = ("tensorboard", "mlflow", "wandb")
 LOSSES: tuple[Loss, ...] = ("pointwise", "pairwise")
 
 
@@ -47,6 +48,7 @@ class Head:
         check_scalar(self.prior_variance, "prior_variance", gt=0)
         check_choice(self.kind, "kind", KINDS)
         check_scalar(self.width, "width", ge=1, le=4096, integer=True)
+        check_flag(self.item_effects, "item_effects")
         check_scalar(self.hidden, "hidden", ge=0, le=4096, integer=True)
         check_scalar(self.dropout, "dropout", ge=0, lt=1)
 
@@ -58,7 +60,7 @@ class Training:
     Parameters
     ----------
     loss : "pointwise" or "pairwise"
-        Pairwise compares rows of one user in one batch.
+        Pairwise compares rows of one user in one batch; training is then stopped, and objectives chosen, by pairs of held-out users' rows.
     batch_size : int
         Rows in one step of one process (under ``torchrun`` a step takes as many from each); rows of one user stay together.
     accumulate : int
@@ -67,7 +69,7 @@ class Training:
         Peak steps of AdamW, for the encoder (None: what suits the adapter) and for the head.
     weight_decay : float
     validation : float
-        Share of the users that are held out: they stop the training, choose, and are what the evaluation is about.
+        Share of the users that are held out: they stop the training, choose, and are what the evaluation is about. At least ten of them must have a row shown.
     patience : int
         Evaluations in a row after which training stops, if the held-out doubly robust loss is above the lowest by more than two standard
         errors of the paired difference in each. The latest state for which it is not is kept.
@@ -79,7 +81,7 @@ class Training:
     max_length : int
         Tokens of a text that are read.
     report_to : tuple of str
-        ``"tensorboard"``, ``"mlflow"``, ``"wandb"``: loggers of transformers, each with its own package.
+        ``"tensorboard"``, ``"mlflow"``, ``"wandb"``: loggers of transformers, each with its own package. They have the held-out risks and the guard rails of each epoch.
     progress : bool
     """
 
@@ -112,5 +114,10 @@ class Training:
         if self.save_steps is not None:
             check_scalar(self.save_steps, "save_steps", ge=1, integer=True)
         check_scalar(self.max_length, "max_length", ge=3, integer=True)
-        if isinstance(self.report_to, str) or not all(isinstance(r, str) for r in self.report_to):
-            raise ArgumentError(f"report_to is {self.report_to!r}; must be a tuple of names, such as ('tensorboard',).")
+        if not isinstance(self.report_to, (tuple, list)) or not all(isinstance(r, str) for r in self.report_to):
+            raise ArgumentError(f"report_to is {self.report_to!r}; must be a tuple of names, such as ('tensorboard',); () for none.")
+        for one in self.report_to:
+            check_choice(one, "report_to", LOGGERS)
+        if self.device is not None and not isinstance(self.device, str):
+            raise ArgumentError(f"device is {self.device!r}; must be a name such as 'cpu' or 'cuda', or None.")
+        check_flag(self.progress, "progress")

@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from causalrec.errors import ArgumentError, EstimationError, LogError
+from causalrec.errors import ArgumentError, EstimationError
 from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import Auto, ObjectiveChoice, choose
@@ -23,20 +22,40 @@ from causalrec.finetune.evaluation import (
     Ranking,
     evaluate,
     held_out_loss,
-    log_loss,
+    judges_clicks,
     policy_share,
     ranking_of,
     risk_difference,
     risks,
+    row_loss,
 )
 from causalrec.finetune.feed import Feed, effects_of, feed_of_log, numbered
-from causalrec.finetune.fitting import Judged, Task, Trained, run, unit_vectors
-from causalrec.finetune.labels import GuardRails, Labels, check_support, guard_rails, labels_of
+from causalrec.finetune.fitting import (
+    Judged,
+    Task,
+    Trained,
+    need_loggers,
+    need_trainer,
+    run,
+    unit_vectors,
+)
+from causalrec.finetune.labels import (
+    GuardRails,
+    Labels,
+    check_held_out,
+    check_support,
+    guard_rails,
+    labels_of,
+    unseen_control,
+)
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
+from causalrec.finetune.parting import Met, parted, roles_of
+from causalrec.finetune.random_rows import check_random, random_part
 from causalrec.finetune.ranker import Ranker, Replay
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
+from causalrec.nuisance import Clip
 from causalrec.represent.embed import embed, refuse_seen
 from causalrec.represent.text import TextEmbedder
 from causalrec.scores import Estimate, clustered_ratio
@@ -65,37 +84,51 @@ class Job:
     encoder: TextEmbedder
     seed: int
 
-    def prepared(self, known: dict[str, int] | None = None) -> Prepared:
-        """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None."""
+    def prepared(self, known: dict[str, int] | None = None, met: Met | None = None) -> Prepared:
+        """Split by user, weigh the rows, look the texts up; `known` are the items with an effect, those of the log if None; `met` the users of earlier rounds."""
         refuse_seen(self.log, self.encoder)
+        self._check()
         log = self.log if self.log.blocks else embed(self.log, self.encoder)
         rng = np.random.default_rng(self.seed)
-        train, valid = log.split(self.training.validation, rng)
+        train, valid, unseen = parted(log, self.training.validation, rng, met)
+        check_held_out(valid)
         how = self.weighing
         labels, held = labels_of(
             train, valid, plan=how.plan, recipe=how.nuisances, examination=how.examination, clip=how.clip, policy_aware=how.policy_aware, rng=rng
         )
         if known is None:
             known = numbered(train) if self.head.item_effects else {}
-        rails = guard_rails(labels)
-        for one in self._objectives():
-            if one.needs_control and how.examination is not None:
+        rails = {one.name: _supported(one, labels, unseen_control(train, valid)) for one in self.objectives}
+        feeds = [feed_of_log(part, self.head.kind, known) for part in (train, valid)]
+        return Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails, unseen)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What competes."""
+        return self.objective.all if isinstance(self.objective, Auto) else (self.objective,)
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether rows of a user are compared."""
+        return self.training.loss == "pairwise"
+
+    def _check(self) -> None:
+        """What is known to fail before anything is fitted."""
+        need_trainer()
+        need_loggers(self.training.report_to)
+        for one in self.objectives:
+            if one.needs_control and self.weighing.examination is not None:
                 raise ArgumentError(
                     f"{one.name} compares rows shown with rows not shown, but only the former can be divided by P(examined): leave examination= out."
                 )
-            if one.needs_control and not labels.control_seen:
-                raise EstimationError(
-                    f"{one.name} learns from rows that were not shown as well, but all of them have one outcome: nobody saw what happened there."
-                )
-            if self.training.loss == "pairwise" and not one.pairs:
+            if self.pairwise and not one.pairs:
                 raise ArgumentError(f"{one.name} has no pairwise form; take Training(loss='pointwise').")
-            if one.needs_propensity:
-                rails = check_support(labels, "the training log")
-        feeds = [feed_of_log(part, self.head.kind, known) for part in (train, valid)]
-        return Prepared(self, train, valid, labels, held, known, feeds[0], feeds[1], rails)
-
-    def _objectives(self) -> tuple[Objective, ...]:
-        return self.objective.all if isinstance(self.objective, Auto) else (self.objective,)
+            if one.aims_at != "clicks" and self.random_data.validation is not None:
+                raise ArgumentError(
+                    f"RandomData(validation=...) stops the training by clicks if shown, which the score of {one.name} is not the log odds of: leave validation= out, and the "
+                    "held-out users stop it."
+                )
+        check_random(self.log, self.random_data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,13 +143,14 @@ class Prepared:
     known: dict[str, int]
     train_feed: Feed
     valid_feed: Feed
-    rails: GuardRails
+    rails: dict[str, GuardRails]
+    unseen: bool
 
     def ranker(self, output: str | Path | None, start: dict[str, Any] | None = None) -> Ranker:
         """Train with each objective, and keep one."""
         job = self.job
         folder = Path(tempfile.mkdtemp(dir=_scratch().name)) if output is None else Path(output)
-        objectives = job._objectives()
+        objectives = job.objectives
         many = len(objectives) > 1
         runs: dict[str, tuple[Objective, Trained]] = {}
         for one in objectives:
@@ -127,9 +161,10 @@ class Prepared:
         what = "chose the objective and when to stop" if choice else "chose when to stop"
         notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else ()
         return Ranker(
-            kept, job.adapter, job.head, job.training, self._evaluate(trained, notes), self.rails, choice, folder, job.encoder,
+            kept, job.adapter, job.head, job.training, self._evaluate(kept, trained, notes), self.rails[kept.name], choice, folder, job.encoder,
             self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
             job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid, self.held,
+            held_units=self.valid.unit_hashes, roles=roles_of(job.log),
         )  # fmt: skip
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
@@ -158,12 +193,12 @@ class Prepared:
         made = sorted((b.name, b.made_by) for b in self.train.blocks.values())
         digest.update(repr((how.clip, how.policy_aware, how.nuisances, nodes, made, sorted(self.known))).encode())
         for part, feed in ((self.labels, self.train_feed), (self.held, self.valid_feed)):
-            arrays = [part.t, part.y, part.units, feed.item, feed.starts, feed.members, feed.item_effect]
+            arrays = [part.t, part.y, part.units, part.half, feed.item, feed.starts, feed.members, feed.item_effect]
             arrays += [a for a in (feed.history, part.e if part.logged else None, part.examined) if a is not None]
             for a in arrays:
                 digest.update(np.ascontiguousarray(a).tobytes())
             digest.update("\x1f".join(feed.texts).encode("utf-8", "replace"))
-        random = _random_part(self, self.job.random_data.validation)
+        random = random_part(self.job.log, self.job.head.kind, self.known, self.job.random_data.validation)
         if random is not None:
             digest.update("\x1f".join(random[0].texts).encode("utf-8", "replace"))
             digest.update(random[0].item.tobytes() + random[1].tobytes() + np.asarray(random[2]).tobytes())
@@ -172,36 +207,37 @@ class Prepared:
         return digest.hexdigest()[:16]
 
     def _judge(self, objective: Objective) -> Callable[[F64, Callable[[Feed], F64]], Judged]:
-        held, random = self.held, _random_part(self, self.job.random_data.validation)
+        held, random = self.held, random_part(self.job.log, self.job.head.kind, self.known, self.job.random_data.validation)
+        pairwise, rails = self.job.pairwise, self.rails[objective.name]
+        fixed = {
+            "eval_ess_share": rails.ess / rails.n_shown, "eval_largest_weight": rails.largest_weight, "eval_share_clipped": rails.share_clipped,
+        }  # fmt: skip
 
         def judge(f: F64, score: Callable[[Feed], F64]) -> Judged:
-            by = risks(f, held)
             if random is None:
-                loss, units = held_out_loss(f, held, objective.aims_at), held.units
+                loss, units = held_out_loss(f, held, objective.aims_at, pairwise), held.units
             else:
-                loss, units = log_loss(score(random[0]), random[1]), random[2]
-            found = {
-                "eval_risk": float(loss.mean()), "eval_risk_dr": by["DR"].value, "eval_risk_naive": by["naive"].value,
-                "eval_risk_ips": by["IPS"].value, "eval_risk_snips": by["SNIPS"].value, "eval_policy_share": policy_share(f, held),
-            }  # fmt: skip
-            return found, loss, units
+                loss, units = row_loss(score(random[0]), random[1], random[2], pairwise), random[2]
+            by = {f"eval_risk_{name.lower()}": e.value for name, e in risks(f, held).items()} if judges_clicks(objective.aims_at, pairwise) else {}
+            return {"eval_risk": float(loss.mean()), **by, "eval_policy_share": policy_share(f, held), **fixed}, loss, units
 
         return judge
 
     def _choice(self, runs: dict[str, tuple[Objective, Trained]]) -> ObjectiveChoice:
         auto, naive = self.job.objective, runs["naive"][1]
         bar = auto.standard_errors if isinstance(auto, Auto) else 1.0
-        random = _random_part(self, self.job.random_data.validation)
+        random = random_part(self.job.log, self.job.head.kind, self.known, self.job.random_data.validation)
         found: dict[str, Estimate] = {}
         for name, (_, trained) in runs.items():
             if name == "naive":
                 continue
             if random is None:
-                found[name] = risk_difference(trained.valid_scores, naive.valid_scores, self.held)
+                found[name] = risk_difference(trained.valid_scores, naive.valid_scores, self.held, pairwise=self.job.pairwise)
             else:
-                mine, theirs = (log_loss(self._scores(t, random[0]), random[1]) for t in (trained, naive))
+                mine, theirs = (row_loss(self._scores(t, random[0]), random[1], random[2], self.job.pairwise) for t in (trained, naive))
                 found[name] = clustered_ratio((mine - theirs, np.ones(len(mine))), random[2])
         where = f"{self.valid.n_units:,} held-out users" if random is None else f"{len(random[1]):,} randomly drawn impressions"
+        where += ", by pairs of a user's rows" if self.job.pairwise else ""
         return ObjectiveChoice(choose(found, bar), found, bar, where)
 
     def _scores(self, trained: Trained, feed: Feed) -> F64:
@@ -211,28 +247,23 @@ class Prepared:
         job = self.job
         return towers.score_feed(trained.network, feed, unit_vectors(trained, feed.texts, job.encoder, job.adapter, job.training.max_length))
 
-    def _evaluate(self, trained: Trained, notes: tuple[str, ...]) -> Evaluation:
-        test = _random_part(self, self.job.random_data.test)
+    def _evaluate(self, kept: Objective, trained: Trained, notes: tuple[str, ...]) -> Evaluation:
+        test = random_part(self.job.log, self.job.head.kind, self.known, self.job.random_data.test)
         mar: Ranking | None = None
         if test is not None:
             mar = ranking_of(self._scores(trained, test[0]), test[1], test[2], self.job.random_data.k, seed=self.job.seed)
-        return evaluate(trained.valid_scores, self.held, mar, notes)
+        return evaluate(trained.valid_scores, self.held, mar, notes, kept.aims_at, self.job.pairwise, self.unseen)
 
 
-def _random_part(prepared: Prepared, frame: pd.DataFrame | None) -> tuple[Feed, F64, Any] | None:
-    """The feed, outcome and user codes of randomly drawn impressions."""
-    if frame is None:
-        return None
-    roles = prepared.job.log.roles
-    needed = [n for role in ("text", "history", "unit", "item", "outcome") for n in getattr(roles, role)]
-    missing = [n for n in needed if n not in frame.columns]
-    if missing:
-        raise LogError(f"the random data lack the columns {missing}; they need those of the log: {needed}.")
-    part = replace(prepared.job.log, frame=frame, blocks={}, origin=None)
-    y = part.outcome
-    if not np.isin(y, (0.0, 1.0)).all():
-        raise LogError(f"the outcome {roles.outcome[0]!r} of the random data holds other values than 0 and 1.")
-    return feed_of_log(part, prepared.job.head.kind, prepared.known), y, part.units
+def _supported(objective: Objective, labels: Labels, unseen: str | None) -> GuardRails:
+    """The guard rails of the weights that an objective trains with; raises where rows support nothing, or lack what it learns from."""
+    if objective.needs_control and unseen is not None:
+        raise EstimationError(f"{objective.name} learns from rows that were not shown as well, but {unseen}. Take DR(), which learns from rows shown.")
+    clip: Clip | None = getattr(objective, "clip", None)
+    mine = labels.under(clip)
+    if not objective.needs_propensity:
+        return guard_rails(mine)
+    return check_support(mine, f"the training log, {objective.name}", "Weighing" if clip is None else type(objective).__name__)
 
 
 def _last_histories(log: ImpressionLog) -> dict[str, tuple[str, ...]]:

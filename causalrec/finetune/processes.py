@@ -45,12 +45,14 @@ def check_shared(output: object) -> None:
 
 @contextmanager
 def first_goes_first() -> Iterator[None]:
-    """The first process does it; then the others, who find it done."""
+    """The first process does it; then the others, who find it done, or meet the refusal that the first met."""
     if not is_first():
         wait()
-    yield
-    if is_first():
-        wait()
+    try:
+        yield
+    finally:
+        if is_first():
+            wait()
 
 
 def batches_of(n: int, size: int, processes: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalrec._checks import check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune import processes
@@ -74,6 +75,10 @@ class Ranker(Displayable):
         The two parts of the log that it was trained and judged on; None after ``load``.
     held_labels : Labels or None
         Of the held-out rows.
+    held_units : (h,) uint64
+        Hashes of the users who were held out, which later rounds hold out again.
+    roles : tuple of str
+        Which of unit, item, history and text the log declared.
     """
 
     objective: Objective
@@ -99,6 +104,8 @@ class Ranker(Displayable):
     held_out: ImpressionLog | None = field(default=None, repr=False)
     held_labels: Labels | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
+    held_units: npt.NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, dtype=np.uint64), repr=False)
+    roles: tuple[str, ...] = ()
 
     @property
     def history(self) -> tuple[dict[str, float], ...]:
@@ -145,9 +152,11 @@ class Ranker(Displayable):
 
     def rank(self, user_or_history: Any, items: Sequence[str], k: int = 10) -> pd.DataFrame:
         """The k best items for one user: item, score (log odds), place."""
-        f = self.score(None if user_or_history is None else [user_or_history], items)[0]
+        k = check_scalar(k, "k", ge=1, integer=True)
+        texts = check_texts(items, "items")
+        f = self.score(None if user_or_history is None else [user_or_history], texts)[0]
         best = np.argsort(-f, kind="stable")[:k]
-        return pd.DataFrame({"item": [items[i] for i in best], "score": f[best], "place": np.arange(1, len(best) + 1)})
+        return pd.DataFrame({"item": [texts[i] for i in best], "score": f[best], "place": np.arange(1, len(best) + 1)})
 
     def score_log(self, log: ImpressionLog) -> F64:
         """(n,) scores of the rows of a log with the same roles."""
@@ -196,7 +205,7 @@ class Ranker(Displayable):
         Parameters
         ----------
         log : ImpressionLog
-            With the same roles.
+            With the same roles. Users who were held out before are held out again, beside a share of those who are new; none of them is replayed.
         epochs : int
         replay : float
             Rows of earlier logs that are mixed in, as a share of the new log's.
@@ -251,11 +260,12 @@ class Ranker(Displayable):
 
     def _rows(self) -> list[dict[str, Any]]:
         wanted = ("epoch", "loss", "risk", "risk_naive", "risk_snips", "policy_share")
-        return [{k: r.get(k) for k in wanted} for r in self.history]
+        return [{k: r.get(k) for k in wanted if k in self.history[0]} for r in self.history]
 
     def _notes(self) -> list[str]:
+        risk = "doubly robust, nats per impression" if self.evaluation.risk_of == "clicks" else self.evaluation.risk_name("DR")
         return [
-            "loss: of the objective on training rows; risk: held-out, doubly robust, nats per impression.",
+            f"loss: of the objective on training rows; risk: held-out, {risk}.",
             *self.guard_rails.warnings,
             *([] if self.choice is None else [self.choice._title() + "."]),
             self.evaluation._title() + ".",

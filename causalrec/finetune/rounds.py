@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from causalrec._checks import as_generator, check_scalar
+from causalrec._checks import as_generator, check_path, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, CausalRecError
 from causalrec.finetune.evaluation import Ratio, chosen, evaluate, quantity, risk_difference
 from causalrec.finetune.feed import Feed, joined, part_of
-from causalrec.finetune.labels import Labels
+from causalrec.finetune.labels import Labels, check_support
+from causalrec.finetune.parting import ROLES, Met, roles_of
 from causalrec.finetune.preparation import Job, Prepared
 from causalrec.finetune.processes import check_shared
 from causalrec.finetune.weighing import RandomData, Weighing
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 Ints = npt.NDArray[np.int64]
 LEAST_USERS = 100
 """Held-out users whom no round has trained on, below whom the effect is not estimated anew."""
+FEW_UNSEEN = (
+    " Of the users whom no round has trained on the log has too few to judge by, so that some of those who judged were learnt from in earlier rounds, which favours the old weights."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +50,7 @@ class Round(Displayable):
     effect : Estimate or None
         Of the treatment among held-out users whom no round has trained on, adjusted with the new encoder.
     reason : str
+        Why it was promoted or not; who judged, where weights had learnt from them; and why the effect is missing, where it is.
     """
 
     number: int
@@ -85,49 +90,64 @@ def update(
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
     if not isinstance(log, ImpressionLog):
         raise ArgumentError(f"update takes an ImpressionLog, got a {type(log).__name__}.")
-    if bool(log.roles.history) != ranker.has_history:
-        raise ArgumentError(
-            f"the ranker was trained {'with' if ranker.has_history else 'without'} a history; the new log must declare the same roles."
-        )
+    _check_roles(ranker, log)
     how = ranker.weighing if weighing is None else weighing
     if how is None:
         raise ArgumentError(
             "this ranker was loaded, and rows were weighed in a way that is not saved (a plan, nuisances, a clip or an examination curve): pass update(..., "
             "weighing=Weighing(...)) with the same."
         )
+    if not isinstance(how, Weighing):
+        raise ArgumentError(f"weighing is {how!r}; must be Weighing(...), or None for the ranker's own.")
+    check_path(output, "output")
     check_shared(output)
     rng = as_generator(random_state)
     job = Job(
         log, ranker.objective, ranker.adapter, ranker.head, epochs, ranker.training, how, RandomData(),
         ranker.base, int(rng.integers(2**31)),
     )  # fmt: skip
-    new = job.prepared(ranker.known_items)
+    new = job.prepared(ranker.known_items, Met(ranker.seen_units, ranker.held_units))
+    check_support(new.labels, "the new log, whose doubly robust risk decides the promotion")
     mixed, replayed = _with_replay(new, ranker, replay, rng)
     trained = mixed.ranker(output, ranker.trained.network.learned())
     old_f, new_f = ranker.score_log(new.valid), trained.trained.valid_scores
-    risk = risk_difference(new_f, old_f, new.held, ranker.objective.aims_at)
+    risk = risk_difference(new_f, old_f, new.held, ranker.objective.aims_at, job.pairwise)
     promoted = risk.value < -bar * risk.std_error
     kept = trained if promoted else ranker
+    effect, missing = _effect(kept, new, ranker.seen_units, job.seed)
     record = Round(
-        len(ranker.rounds) + 1, len(log), len(new.valid), replayed, promoted, risk, _value_difference(new_f, old_f, new.held),
-        _effect(kept, new, ranker.seen_units, job.seed), _reason(promoted, risk, bar),
+        len(ranker.rounds) + 1, len(log), len(new.valid), replayed, promoted, risk, _value_difference(new_f, old_f, new.held), effect,
+        _reason(promoted, risk, bar) + ("" if new.unseen else FEW_UNSEEN) + missing,
     )  # fmt: skip
+    held_units = np.union1d(ranker.held_units, trained.held_units)
     if not promoted:
-        return replace(ranker, rounds=(*ranker.rounds, record))
+        return replace(ranker, rounds=(*ranker.rounds, record), held_units=held_units)
+    judged = evaluate(new_f, new.held, None, ("The held-out users of the new log decided the promotion.",), ranker.objective.aims_at, job.pairwise, new.unseen)
     return replace(
         trained, rounds=(*ranker.rounds, record), choice=ranker.choice, histories=ranker.histories | trained.histories,
-        seen_units=np.union1d(ranker.seen_units, trained.seen_units), evaluation=evaluate(new_f, new.held, None, ("The held-out users of the new log decided the promotion, and earlier logs may have held some of them.",)),
+        seen_units=np.union1d(ranker.seen_units, trained.seen_units), held_units=held_units, evaluation=judged,
     )  # fmt: skip
+
+
+def _check_roles(ranker: Ranker, log: ImpressionLog) -> None:
+    mine = roles_of(log)
+    odd = [role for role in ROLES if (role in mine) != (role in ranker.roles)]
+    if odd:
+        raise ArgumentError(
+            f"the ranker was trained on a log that declares {', '.join(ranker.roles)}; this one declares {', '.join(mine)}: read it with the same roles ({odd[0]}= "
+            f"{'is missing' if odd[0] in ranker.roles else 'is too much'})."
+        )
 
 
 def _with_replay(new: Prepared, ranker: Ranker, share: float, rng: np.random.Generator) -> tuple[Prepared, int]:
-    """The new rows and a sample of earlier users' rows, and how many these are."""
+    """The new rows and a sample of earlier users' rows, and how many these are; none is of a user who is held out now."""
     if ranker.replay is None or share == 0:
         return new, 0
-    units = ranker.replay.labels.units
+    units, users = ranker.replay.labels.units, ranker.replay.labels.users
+    free = np.ones(len(units), dtype=bool) if users is None else ~np.isin(users, new.valid.unit_hashes)
     order = rng.permutation(int(units.max()) + 1)
-    taken = np.cumsum(np.bincount(units)[order]) <= share * len(new.train)
-    rows = np.flatnonzero(np.isin(units, order[taken]))
+    taken = np.cumsum(np.bincount(units, free)[order]) <= share * len(new.train)
+    rows = np.flatnonzero(np.isin(units, order[taken]) & free)
     if not len(rows):
         return new, 0
     feed: Feed = joined(new.train_feed, part_of(ranker.replay.feed, rows))
@@ -145,22 +165,28 @@ def _value_difference(new_f: Any, old_f: Any, held: Labels) -> Estimate:
     return value(new_f).less(value(old_f)).estimate(held)
 
 
-def _effect(kept: Ranker, new: Prepared, seen: npt.NDArray[np.uint64], seed: int) -> Estimate | None:
-    """Effect of the treatment among held-out users whom no round has trained on, or None where they are few or do not overlap."""
+def _effect(kept: Ranker, new: Prepared, seen: npt.NDArray[np.uint64], seed: int) -> tuple[Estimate | None, str]:
+    """Effect of the treatment among held-out users whom no round has trained on; or None, and a sentence that says why."""
     from causalrec.estimate import estimate
     from causalrec.identify import identify
     from causalrec.represent import embed
 
-    if not new.held.control_seen or not kept.adapter.mergeable:
-        return None
+    def none(why: str) -> tuple[None, str]:
+        return None, f" The effect of showing is missing: {why.rstrip('.')}."
+
+    if not new.held.control_seen:
+        return none("what happens when an item is not shown was not seen")
+    if not kept.adapter.mergeable:
+        return none(f"{kept.adapter.name} tuning leaves no encoder to adjust with")
     fresh = new.valid.take(~new.valid.rows_of(np.union1d(seen, new.train.unit_hashes)))
-    if len(fresh) == 0 or fresh.n_units < LEAST_USERS:
-        return None
+    users = fresh.n_units if len(fresh) else 0
+    if users < LEAST_USERS:
+        return none(f"{users} held-out users were in no round's training, must be >= {LEAST_USERS}")
     try:
         embedded = embed(fresh, kept.encoder)
-        return estimate(embedded, identify(embedded), random_state=seed).analysis.effect
-    except CausalRecError:
-        return None
+        return estimate(embedded, identify(embedded), random_state=seed).analysis.effect, ""
+    except CausalRecError as error:
+        return none(str(error))
 
 
 def _reason(promoted: bool, risk: Estimate, bar: float) -> str:
@@ -168,5 +194,3 @@ def _reason(promoted: bool, risk: Estimate, bar: float) -> str:
     if promoted:
         return f"New weights: {size}."
     return f"The old weights stay: {size}, and must be below it by more than {bar:g} standard error."
-
-

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,17 @@ class Finished:
 
     def write(self, output: Path) -> None:
         """Put it into the run's folder."""
-        _put(output / FINISHED, asdict(self))
+        with room_for(output, "that the run is over"):
+            _put(output / FINISHED, asdict(self))
+
+    @classmethod
+    def read(cls, file: Path) -> Finished | None:
+        """What ``write`` wrote; None where there is nothing, or nothing whole."""
+        try:
+            said = json.loads(file.read_text())
+            return cls(str(said["best"]), tuple(dict(r) for r in said["history"]), float(said["seconds"]), float(said["rows_per_second"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
 
 def claim(output: Path, identity: dict[str, Any]) -> Path | None:
@@ -64,6 +75,8 @@ def claim(output: Path, identity: dict[str, Any]) -> Path | None:
         file = output / IDENTITY
         if file.exists():
             held = json.loads(file.read_text())
+            if not isinstance(held, dict):
+                raise OutputError(f"{file} is damaged: it holds no description of a run. Name another output folder, or remove {output}.")
             other = [k for k in identity if held.get(k) != identity[k]]
             if other:
                 raise TrainingError(
@@ -83,8 +96,20 @@ def claim(output: Path, identity: dict[str, Any]) -> Path | None:
 
 def mark_complete(folder: Path, step: int) -> None:
     """Say that all of a checkpoint is written."""
-    sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
-    _put(folder / MARK, {"step": step, "files": sizes, "sha256": digest(folder / WEIGHTS)})
+    with room_for(folder, "that the checkpoint is whole"):
+        sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
+        _put(folder / MARK, {"step": step, "files": sizes, "sha256": digest(folder / WEIGHTS)})
+
+
+@contextmanager
+def room_for(folder: Path, what: str) -> Iterator[None]:
+    """Raise ``OutputError`` with advice where the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{what} cannot be written to {folder}: {error}. Make room there and call again with the same output: it goes on from the last whole checkpoint."
+        ) from error
 
 
 def last_checkpoint(output: Path) -> Path | None:
@@ -99,12 +124,8 @@ def last_checkpoint(output: Path) -> Path | None:
 
 def finished(output: Path, resume: Path | None, patience: int) -> Finished | None:
     """What a run that is over left behind: one that came to its end, or one that stopped early and was killed before it said so."""
-    file = output / FINISHED
-    over = None
-    if file.is_file():
-        said = json.loads(file.read_text())
-        over = Finished(**said | {"history": tuple(said["history"])})
-    elif resume is not None:  # transformers would train on
+    over = Finished.read(output / FINISHED)
+    if over is None and resume is not None:  # transformers would train on
         state = state_of(resume)
         counted = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
         if counted.get("early_stopping_patience_counter", 0) >= patience:

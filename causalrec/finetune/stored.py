@@ -28,7 +28,7 @@ from causalrec.scores import Estimate
 if TYPE_CHECKING:
     from causalrec.finetune.ranker import Ranker
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST, ARRAYS, WORDS = "ranker.json", "arrays.npz", "words.json"
 KNOWN: dict[str, type] = {
     kind.__name__: kind
@@ -39,10 +39,10 @@ KNOWN: dict[str, type] = {
     )
 }  # fmt: skip
 """What a manifest may name; anything else in it is refused."""
-OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "seed", "rounds", "notes")
+OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "seed", "rounds", "notes", "roles")
 OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second", "kept")
 OF_FEED = ("item", "starts", "members", "history", "item_effect")
-OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items", "examined")
+OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items", "examined", "users")
 
 
 def to_plain(value: Any) -> Any:
@@ -144,7 +144,7 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
     histories = {user: tuple(h) for user, h in words["histories"].items()}
     return Ranker(
         **{n: given[n] for n in OF_RANKER}, folder=folder, base=base, known_items=words["known_items"], histories=histories,
-        has_history=manifest["has_history"], seen_units=arrays["seen_units"], trained=trained, replay=replay,
+        has_history=manifest["has_history"], seen_units=arrays["seen_units"], held_units=arrays["held_units"], trained=trained, replay=replay,
         weighing=Weighing() if manifest.get("weighed_by_default") else None,
     )  # fmt: skip
 
@@ -160,7 +160,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _arrays(ranker: Ranker) -> dict[str, Any]:
-    out: dict[str, Any] = {"seen_units": ranker.seen_units, "valid_scores": ranker.trained.valid_scores}
+    out: dict[str, Any] = {"seen_units": ranker.seen_units, "held_units": ranker.held_units, "valid_scores": ranker.trained.valid_scores}
     if ranker.replay is not None:
         feed, labels = ranker.replay.feed, ranker.replay.labels
         out |= {f"feed_{n}": getattr(feed, n) for n in OF_FEED if getattr(feed, n) is not None}

@@ -24,6 +24,7 @@ from transformers import (
 
 from causalrec.errors import OutputError, TrainingError
 from causalrec.finetune.batches import Loader, RowNumbers, Shares, WholeUsers
+from causalrec.finetune.evaluation import LEAST_MASS
 from causalrec.finetune.fitting import Judged
 from causalrec.finetune.objectives import Objective, Rows, pairwise_loss
 from causalrec.finetune.options import Loss, Training
@@ -34,8 +35,6 @@ from causalrec.finetune.towers import Collator, Network
 
 Ints = npt.NDArray[np.int64]
 ALLOCATOR = "allocator.pt"
-LEAST_MASS = 1e-4
-"""Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
 
 
 class DebiasedTrainer(Trainer):
@@ -106,13 +105,12 @@ class DebiasedTrainer(Trainer):
     def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
         """Σ of the rows' losses / batch size; with an imputation head, its loss is added, and touches no other weight."""
         rows = inputs.pop("rows")
-        unit = rows.pop("unit")
+        unit, half = rows.pop("unit"), rows.pop("half")
         r = Rows.of(rows, self.totals)
         f, g = model(**inputs)
         f = f.float()
         imputed, extra = None, torch.zeros((), device=f.device)
         if g is not None:
-            half = unit % 2
             imputed = g.float().gather(1, half[:, None]).squeeze(1).detach()
             other = g.float().gather(1, 1 - half[:, None]).squeeze(1)  # the head that learns from this user
             extra = self.objective.imputation_loss(f.detach(), other, r).sum()

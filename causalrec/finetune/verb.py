@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from causalrec._checks import as_generator, check_scalar
+from causalrec._checks import as_generator, check_path, check_scalar
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune.adapters import Adapter, Frozen
 from causalrec.finetune.choice import Auto
+from causalrec.finetune.gates import check_encoder
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.preparation import Job
@@ -44,7 +45,7 @@ def finetune(
     ----------
     log : ImpressionLog
         Treatment: shown or not, candidates that were not shown included. Outcome: clicked, 0 or 1; what it is in rows that
-        were not shown matters to ``UpliftWeighted`` and ``BanditNet`` only. With text, and perhaps history, unit and item.
+        were not shown matters to ``UpliftWeighted`` and ``BanditNet`` only, and to the value in caused clicks. With text, and perhaps history, unit and item.
     objective : Objective or Auto
         Default ``Auto()``: naive, SNIPS, DR, DR-JL and MRDR compete on held-out users.
     adapter : Adapter
@@ -72,10 +73,13 @@ def finetune(
         The propensities support nothing: what was shown was certain, or all weight lies on a few rows.
     TrainingError
         The loss is not finite, or the folder holds another run.
-    EstimationError, LogError, ArgumentError, MissingExtraError, OutputError
+    EstimationError
+        Too few rows were shown or not, too few held-out users were shown anything, or all outcomes are the same.
+    LogError, ArgumentError, MissingExtraError, OutputError
     """
     _check(log, objective, adapter, head, training, weighing, random_data, encoder)
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
+    check_path(output, "output")
     check_shared(output)
     seed = int(as_generator(random_state).integers(2**31))
     job = Job(
@@ -96,6 +100,8 @@ def _check(log: Any, *given: Any) -> None:
         if value is not None and not isinstance(value, kind):
             hint = f" Did you mean {value.__name__}()?" if isinstance(value, type) else ""
             raise ArgumentError(f"{name} is {value!r}; must be one of causalrec's objects for it, or None.{hint}")
+    if given[-1] is not None:
+        check_encoder(given[-1])
     log.require_kind("binary", "finetune")
     if not log.roles.text:
         raise LogError("the log declares no text, so there is nothing to train an encoder on; name it in read_log(text=...).")

@@ -159,6 +159,7 @@ def trained_findings(run: TrainedRun, truth: float | None = None) -> dict[str, A
             "adapter": repr(r.adapter),
             "choice": choice and {"chosen": choice.chosen, "where": choice.where, "differences": _estimates(choice.differences)},
             "values": _estimates(e.values),
+            "risk_of": e.risk_of,
             "risks": _estimates(e.risks),
             "risks_of_a_constant": _estimates(e.risks_before),
             "random": e.mar and {"k": e.mar.k, "n": e.mar.n, **_estimates({"auc": e.mar.auc, "ndcg": e.mar.ndcg, "log_loss": e.mar.log_loss})},

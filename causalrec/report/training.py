@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from causalrec.finetune.evaluation import OF_RISKS
 from causalrec.finetune.ranker import Ranker
 from causalrec.report import parts, training_plots, words
 from causalrec.report.design import PACKAGES, version
@@ -21,6 +22,7 @@ OF_ESTIMATORS = {
     "SNIPS": "the same, weights divided by their sum",
     "DR": "the same, from a model of the outcome and the weights; what the training is judged by",
 }
+WHO = {True: " whose clicks no weight has learnt from", False: ", some of whom earlier rounds have learnt from"}
 OF_VALUES = {
     "value_today": "today’s choice, as it was shown",
     "value": "the ranker’s choice, off policy (DR)",
@@ -42,7 +44,7 @@ def value(ranker: Ranker) -> list[Part]:
     ]  # fmt: skip
     return [
         parts.text(
-            f"On {of_users(ranker)} whose clicks no weight has learnt from. The ranker may show as many of a user’s candidates as he is shown "
+            f"On {of_users(ranker)}{WHO[e.unseen]}. The ranker may show as many of a user’s candidates as he is shown "
             "in expectation, and takes those with the largest scores; candidates that are not in the log are not judged."
         ),
         parts.figure(
@@ -70,15 +72,15 @@ def risk(ranker: Ranker) -> list[Part]:
         for name, found in risks.items()
     ]
     said = "A constant that knows the mean is what a ranker has to beat; where both naive risks differ and the others do not, what was learnt is the old recommender’s taste."
-    if ranker.objective.aims_at != "clicks":
-        said = f"The score of {ranker.objective.name} is no log odds of a click, so that these risks do not judge it; what it is for stands above."
+    if e.risk_of != "clicks":
+        said = OF_RISKS[e.risk_of]
     return [
         parts.text(said),
         parts.figure(
             training_plots.plot_risks(e),
             "ranker-risk",
             title="Held-out risk, four estimators side by side",
-            description=f"Log loss of the scores on held-out users, less is better; lines are 95 % intervals, clustered by {clusters(ranker)}.",
+            description=f"{e.risk_name('each estimator').capitalize()}, on held-out users, less is better; lines are 95 % intervals, clustered by {clusters(ranker)}.",
             data=parts.table("Nats per impression, with 95 % intervals", rows, name="ranker-risk", raw=raw),
         ),
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from causalrec.errors import ArgumentError
 from causalrec.finetune.choice import ObjectiveChoice
-from causalrec.finetune.evaluation import Evaluation
+from causalrec.finetune.evaluation import Evaluation, judges_clicks
 from causalrec.finetune.ranker import Ranker
 from causalrec.report import words
 from causalrec.report.forest import Interval, forest
@@ -94,7 +94,8 @@ def plot_risks(result: Evaluation, ax: Axes | None = None) -> Axes:
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.08)
     legend(ax)
-    return finish(ax, "held-out risk, nats per impression (less is better)", "")
+    what = "risk, nats per impression" if result.risk_of == "clicks" else result.risk_name("DR")
+    return finish(ax, f"held-out {what} (less is better)", "")
 
 
 def plot_objectives(result: ObjectiveChoice, ax: Axes | None = None) -> Axes:
@@ -110,12 +111,12 @@ def plot_objectives(result: ObjectiveChoice, ax: Axes | None = None) -> Axes:
 
 def lines_of(ranker: Ranker) -> list[Line]:
     """What of a ranker's history can stand on one axis, nats per impression."""
-    if ranker.objective.aims_at != "clicks":
+    if not judges_clicks(ranker.objective.aims_at, ranker.training.loss == "pairwise"):
         return [Line("risk", "held out, doubly robust, of what the score is for", BLUE, "-", "D")]
     lines = list(OF_CLICKS)
     if any(r["risk"] != r["risk_dr"] for r in ranker.history):
         lines.insert(0, Line("risk", "randomly drawn impressions", INK, "-", "o"))
-    alike = ranker.training.loss == "pointwise" and not ranker.objective.imputes and ranker.objective.name != "POEM"
+    alike = not ranker.objective.imputes and ranker.objective.name != "POEM"
     return [*lines, TRAINING] if alike else lines
 
 
@@ -128,7 +129,7 @@ def plot_epochs(ranker: Ranker, ax: Axes | None = None) -> Axes:
         if there:
             ax.plot(*zip(*there, strict=True), ls=style, marker=marker, ms=5.5, color=colour, lw=2, label=label, zorder=2)
     kept = kept_epoch(ranker)
-    at = kept["risk_dr"] if ranker.objective.aims_at == "clicks" else kept["risk"]
+    at = kept["risk_dr"] if any(line.key == "risk_dr" for line in lines) else kept["risk"]
     ax.plot([kept["epoch"]], [at], "o", ms=15, mfc="none", mec=INK, mew=1.4, ls="none", label="kept", zorder=3)
     ax.margins(x=0.06, y=0.12)
     legend(ax)

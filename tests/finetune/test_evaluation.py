@@ -6,11 +6,24 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalrec.finetune.evaluation import auc, chosen, evaluate, first_of_each, ndcg_by_user, risks, values
+from causalrec.finetune.evaluation import (
+    auc,
+    chosen,
+    evaluate,
+    first_of_each,
+    ndcg_by_user,
+    pair_losses,
+    pair_masses,
+    risk_difference,
+    risks,
+    values,
+)
 from causalrec.finetune.labels import CurveError, Labels
+from causalrec.finetune.objectives import pairwise_loss
 from causalrec.nuisance import Clip
 
 
@@ -84,6 +97,34 @@ def test_a_value_that_cannot_be_is_said() -> None:
     assert not any("cannot be" in note for note in evaluate(f, r, None).notes)
     wrong = evaluate(f, replace(r, y=r.y / 0.1, m1=r.m1 / 0.1), None)
     assert "more than once, which cannot be" in wrong.summary()
+
+
+def test_pairs_on_held_out_users_are_those_of_the_objective() -> None:
+    """Rows by rows the loss of ``objectives.pairwise_loss`` at weight 1; its slopes by labels and by the curve are derivatives."""
+    rng = np.random.default_rng(0)
+    f, y, units = rng.standard_normal(40), rng.random(40), rng.integers(0, 9, 40)
+    loss, slope = pair_losses(f, y, units)
+    expected = pairwise_loss(*(torch.from_numpy(v) for v in (f, np.ones(40), y, units)))
+    np.testing.assert_allclose(loss, expected.numpy())
+    mass, of_mass = pair_masses(y, units)
+    np.testing.assert_allclose(mass, pair_losses(np.zeros(40), y, units)[0] / np.log(2))
+    for k in (3, 17):
+        moved = y + 1e-6 * (np.arange(40) == k)
+        assert (pair_losses(f, moved, units)[0].sum() - loss.sum()) / 1e-6 == pytest.approx(slope[k], rel=1e-4)
+        assert (pair_masses(moved, units)[0].sum() - mass.sum()) / 1e-6 == pytest.approx(of_mass[k], rel=1e-4)
+
+
+def test_a_risk_is_of_what_the_score_is_for() -> None:
+    f, r, p1 = drawn(990_000, 5, None)
+    r = replace(r, m0=np.full(len(r), 0.1), y=np.where(r.t == 1, r.y, 0))
+    for aims_at, pairwise, word in (("effect", False, "of the effect"), ("policy", False, "of the policy"), ("clicks", True, "nats a pair")):
+        found = evaluate(f, r, None, (), aims_at, pairwise)
+        assert set(found.risks) == set(found.risks_before) == {"DR"}
+        assert word in found.summary()
+        assert "risk by naive" not in found.summary()
+    assert evaluate(f, r, None, (), "clicks", True).risks_before["DR"].value == pytest.approx(np.log(2))
+    better = risk_difference(np.log(p1 / (1 - p1)), f, r, pairwise=True)
+    assert better.ci_upper < 0
 
 
 def test_the_choice_does_not_know_what_was_shown() -> None:

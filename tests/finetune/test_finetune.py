@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +13,17 @@ import pytest
 import causalrec as cr
 from causalrec.errors import (
     ArgumentError,
+    CausalRecWarning,
     EstimationError,
     HonestyError,
     LogError,
+    MissingExtraError,
     OverlapError,
     TrainingError,
 )
+from causalrec.finetune import preparation
+from causalrec.finetune.evaluation import held_out_loss
+from causalrec.finetune.labels import _check_certain, labels_of
 
 ALL = [cr.Naive(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR(), cr.POEM(), cr.BanditNet(), cr.UpliftWeighted()]
 
@@ -80,6 +86,12 @@ def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Train
     head, training = cr.Head(item_effects=True, hidden=4), replace(quick, loss="pairwise")
     found = cr.finetune(small_log, objective=cr.DR(), head=head, training=training, weighing=weighing, epochs=1, random_state=0)
     assert np.isfinite(found.trained.valid_scores).all()
+    assert set(found.history[0]) >= {"ess_share", "largest_weight", "share_clipped"}
+    assert "risk_dr" not in found.history[0]
+    assert found.history[0]["risk"] == pytest.approx(found.evaluation.risks["DR"].value)
+    assert found.held_labels is not None
+    assert found.history[0]["risk"] == pytest.approx(held_out_loss(found.trained.valid_scores, found.held_labels, "clicks", True).mean())
+    assert "are no log odds" in found.summary() + found.evaluation.summary()
     assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(small_log.frame["title"])
     assert set(found.known_items.values()) == set(range(60))
     log = small_log.take(np.arange(5))
@@ -142,13 +154,127 @@ def test_examination_turns_clicks_into_relevance(small_log: cr.ImpressionLog, qu
 
 
 def test_random_data_judge_and_choose(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
-    frame = small_log.frame.sample(400, random_state=0)
+    frame = drawn(400)
     found = cr.finetune(
         small_log, objective=cr.SNIPS(), training=quick, weighing=weighing, epochs=1, random_state=0,
-        random_data=cr.RandomData(test=frame, validation=frame.iloc[:200]),
+        random_data=cr.RandomData(test=frame.iloc[200:], validation=frame.iloc[:200]),
     )  # fmt: skip
     assert found.evaluation.mar is not None
     assert 0 < found.evaluation.mar.auc.ci_lower < found.evaluation.mar.auc.ci_upper < 1
+
+
+def drawn(n: int) -> pd.DataFrame:
+    """Rows that were shown, of another log with the same columns."""
+    frame = cr.simulate(4 * n, n_users=240, n_items=60, random_state=990_003).frame
+    return frame[frame["recommended"] == 1].head(n)
+
+
+BAD_RANDOM: list[tuple[Any, type[Exception], str]] = [
+    (lambda log: {"test": [1, 2]}, ArgumentError, "test is a list; must be a pandas DataFrame"),
+    (lambda log: {"test": drawn(300).drop(columns="title")}, LogError, r"the random data lack the columns \['title'\] \(test\)"),
+    (lambda log: {"validation": drawn(300).head(0)}, LogError, r"RandomData\(validation=...\) has no rows"),
+    (lambda log: {"test": drawn(300).assign(clicked=0)}, LogError, "all 300 outcomes of the random data .test. are 0"),
+    (lambda log: {"test": drawn(300).assign(clicked=2)}, LogError, "holds other values than 0 and 1"),
+    (lambda log: {"test": drawn(300).assign(recommended=0)}, LogError, r"300 of the 300 rows of RandomData\(test=...\) were not shown .*keep the rows shown"),
+    (lambda log: {"test": drawn(300).assign(user_id="u")}, LogError, "have one user"),
+    (lambda log: {"test": log.frame[log.treatment == 1]}, LogError, "are rows of the log"),
+    (lambda log: {"test": drawn(300), "validation": drawn(300).tail(100)}, LogError, r"10\d of the 300 rows of RandomData\(test=...\) are rows of its validation"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("frames", "error", "message"), BAD_RANDOM)
+def test_random_data_are_looked_at_before_anything_is_fitted(
+    frames: Any, error: type[Exception], message: str, small_log: cr.ImpressionLog, quick: cr.Training, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "labels_of", None)  # fitting would fail
+    with pytest.raises(error, match=message):
+        cr.finetune(small_log, objective=cr.SNIPS(), training=quick, random_data=cr.RandomData(**frames(small_log)))
+
+
+@pytest.mark.parametrize("objective", [cr.UpliftWeighted(), cr.BanditNet()], ids=lambda o: o.name)
+def test_clicks_do_not_stop_what_does_not_aim_at_them(objective: Any, small_log: cr.ImpressionLog) -> None:
+    with pytest.raises(ArgumentError, match=f"which the score of {objective.name} is not the log odds of"):
+        cr.finetune(small_log, objective=objective, random_data=cr.RandomData(validation=drawn(300)))
+
+
+def test_a_logger_that_is_not_installed_is_missed_before_anything_is_fitted(small_log: cr.ImpressionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "labels_of", None)
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "wandb" else there(name, *rest))
+    with pytest.raises(MissingExtraError, match=r"report_to has 'wandb'.*pip install wandb"):
+        cr.finetune(small_log, objective=cr.SNIPS(), training=cr.Training(report_to=("wandb",)), random_state=0)
+
+
+@pytest.mark.parametrize("adapter", [cr.PromptTuning(8), cr.PrefixTuning(8), cr.LoRA(rank=1)], ids=lambda a: a.name)
+def test_long_texts_leave_room_for_a_prompt(adapter: Any) -> None:
+    """One batch of texts as long as the encoder reads: with a prompt before them they would be longer."""
+    from causalrec.finetune.fitting import most_tokens, tokenize
+    from causalrec.finetune.towers import build, encode_all
+
+    network, tokenizer = build(cr.TextEmbedder(progress=False)._files(), adapter, cr.Head(), 0, False, False, 10, 0)
+    positions = network.texts.encoder.config.max_position_embeddings
+    room = most_tokens(network, adapter, 10_000)
+    assert room == positions - getattr(adapter, "tokens", 0)
+    assert most_tokens(network, adapter, 12) == 12
+    tokens = tokenize(tokenizer, ["coat " * 2 * positions], room)
+    assert len(tokens[0]) == room
+    assert np.isfinite(encode_all(network, tokens, 0)).all()
+
+
+def test_a_ranking_of_a_column_is_that_of_a_list(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    titles = small_log.frame["title"].drop_duplicates().iloc[:5]
+    column = pd.Series(titles.to_numpy(), index=[4, 3, 2, 1, 0])
+    assert list(ranker.rank(None, column, k=5)["item"]) == list(ranker.rank(None, list(column), k=5)["item"])
+    with pytest.raises(ArgumentError, match="k is 0, must be >= 1"):
+        ranker.rank(None, list(titles), k=0)
+
+
+def test_guard_rails_are_those_of_the_objective_s_own_clip(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    found = cr.finetune(small_log, objective=cr.SNIPS(clip=cr.Clip(0.3)), training=quick, weighing=weighing, epochs=1, random_state=0)
+    assert found.replay is not None
+    shown = found.replay.labels.t == 1
+    assert found.guard_rails.share_clipped == pytest.approx((found.replay.labels.e[shown] < 0.3).mean())
+    assert found.guard_rails.share_clipped > 0.1
+    rare = np.where(np.arange(len(small_log)) % 800 == 0, 1e-5, 0.5)
+    odd = replace(changed(small_log, p=rare, recommended=(rare < 0.5) | (small_log.treatment == 1)), roles=replace(small_log.roles, propensity=("p",)))
+    with pytest.raises(OverlapError, match=r"clip more: SNIPS\(clip=Clip\(...\)\) with a bound above 1e-05"):
+        cr.finetune(odd, objective=cr.SNIPS(clip=cr.Clip(1e-5)), training=quick, weighing=weighing, epochs=1, random_state=0)
+
+
+def test_what_is_not_shown_has_no_say(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
+    """An outcome of rows not shown that nobody saw: whatever stands there, the labels are the same."""
+    is_held, found = small_log.units % 5 == 0, []
+    for filler in (0, 1, -1, 7):
+        log = changed(small_log, clicked=np.where(small_log.treatment == 1, small_log.frame["clicked"], filler))
+        found.append(
+            labels_of(
+                log.take(~is_held), log.take(is_held), plan=None, recipe=weighing.nuisances, examination=None, clip=None, policy_aware=True,
+                rng=np.random.default_rng(0),
+            )
+        )  # fmt: skip
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(mine.psi1, theirs.psi1)
+            assert not theirs.control_seen
+    with pytest.raises(EstimationError, match="their outcome 'clicked' holds 7, must be 0 or 1"):
+        cr.finetune(log, objective=cr.UpliftWeighted(), training=quick, weighing=weighing, epochs=1, random_state=0)
+
+
+def test_too_few_held_out_users_are_refused_before_training(small_log: cr.ImpressionLog, quick: cr.Training) -> None:
+    with pytest.raises(EstimationError, match=r"5 of 5 held-out users were shown anything, must be >= 10.*Training\(validation=0.4\)"):
+        cr.finetune(small_log.take(small_log.units < 24), objective=cr.SNIPS(), training=quick, random_state=0)
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.4, False), (0.7, True)])
+def test_rows_that_could_not_be_shown_are_counted(share: float, refused: bool, small_log: cr.ImpressionLog) -> None:
+    t = (np.arange(1_000) % 10 == 9).astype(float)
+    e = np.where((np.arange(1_000) < 1_000 * share) & (t == 0), 0.0, 0.3)
+    if refused:
+        with pytest.raises(OverlapError, match=r"63 % of the rows have a logged propensity of 0 or 1"):
+            _check_certain(t, e)
+    else:
+        with pytest.warns(CausalRecWarning, match=r"36 % could never be shown"):
+            _check_certain(t, e)
 
 
 def changed(log: cr.ImpressionLog, **columns: Any) -> cr.ImpressionLog:
@@ -162,6 +288,8 @@ REFUSED: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
     (lambda log: log.take(log.units < 5), {}, LogError, "has 5 users, must have >= 20"),
     (lambda log: log, {"objective": cr.SNIPS}, ArgumentError, r"Did you mean SNIPS\(\)\?"),
     (lambda log: log, {"adapter": "lora"}, ArgumentError, "adapter is 'lora'; must be one of"),
+    (lambda log: log, {"output": 3}, ArgumentError, "output is 3, must be the path of a folder"),
+    (lambda log: log, {"encoder": cr.FastEncoder("nowhere")}, ArgumentError, "encoder is a FastEncoder .*holds no weights to go on from"),
     (lambda log: log, {"epochs": 0}, ArgumentError, "epochs is 0, must be >= 1"),
     (lambda log: log, {"training": cr.Training(device="cuda:7", progress=False)}, ArgumentError, "device is 'cuda:7', which torch does not find"),
     (lambda log: changed(log, clicked=log.frame["clicked"] * 2), {}, EstimationError, "a ranker learns clicks, 0 or 1"),

@@ -92,6 +92,19 @@ def test_rows_taken_and_joined_keep_it(placed: tuple[Labels, np.ndarray]) -> Non
     np.testing.assert_array_equal(joined.learnt, np.tile(labels.learnt[:50], 2))
 
 
+def test_a_user_keeps_his_imputation_head_from_log_to_log(placed: tuple[Labels, np.ndarray]) -> None:
+    """Taken, joined and numbered anew, rows of a user are served by the head that has not learnt from him."""
+    labels, _ = placed
+    assert labels.users is not None
+    assert 0.4 < labels.half.mean() < 0.6
+    some = np.flatnonzero(labels.units > 3)
+    later = labels.take(some[::-1]).joined(labels.take(some))
+    half = dict(zip(labels.users.tolist(), labels.half.tolist(), strict=True))
+    assert later.users is not None
+    assert [half[u] for u in later.users.tolist()] == later.half.tolist()
+    assert (later.half != later.units % 2).any()
+
+
 def rows_of(t: np.ndarray, y: np.ndarray, w: np.ndarray, p: np.ndarray) -> Rows:
     given = [torch.from_numpy(v.astype(float)) for v in (t, y, w, w, 0 * p, p, 1 / w)]
     return Rows(*given, share=float(t.mean()), mean_w=float((t * w).mean()), n=len(t))

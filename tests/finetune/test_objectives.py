@@ -128,11 +128,28 @@ def test_pairwise_loss_is_its_definition() -> None:
         (lambda: cr.Training(loss="listwise"), r"loss is 'listwise', must be one of"),
         (lambda: cr.Training(batch_size=1), r"batch_size is 1, must be >= 2"),
         (lambda: cr.Training(report_to="wandb"), r"report_to is 'wandb'; must be a tuple"),
+        (lambda: cr.Training(report_to=None), r"report_to is None; must be a tuple"),
+        (lambda: cr.Training(report_to=("tensorbord",)), r"report_to is 'tensorbord'.*Did you mean 'tensorboard'"),
+        (lambda: cr.Training(device=0), r"device is 0; must be a name"),
+        (lambda: cr.Training(progress="no"), r"progress is 'no', must be True or False"),
+        (lambda: cr.Head(item_effects="no"), r"item_effects is 'no', must be True or False"),
+        (lambda: cr.Weighing(clip=0.05), r"clip is 0.05; must be Clip"),
+        (lambda: cr.Weighing(plan="x"), r"plan is 'x'; must be a Plan, as identify\(log\) makes it"),
+        (lambda: cr.Weighing(nuisances="ridge"), r"nuisances is 'ridge'; must be a NuisanceRecipe"),
+        (lambda: cr.Weighing(examination=[1.0, 0.5]), r"examination is .*such as \{1: 1.0, 2: 0.6\}"),
+        (lambda: cr.Weighing(examination={0: 1.0}), r"a position of theta is 0, must be >= 1"),
+        (lambda: cr.Weighing(policy_aware="x"), r"policy_aware is 'x', must be True or False"),
     ],
 )
 def test_bad_options(make: object, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_positions_with_their_chances_are_a_curve() -> None:
+    curve = cr.Weighing(examination={1: 1.0, 2: 0.5}).examination
+    assert curve is not None
+    np.testing.assert_allclose(curve.theta_at(np.array([2, 1])), [0.5, 1.0])
 
 
 def test_denominators_are_those_of_the_log_and_not_of_a_batch() -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,39 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(small_log: cr.ImpressionLog
     assert run_folder.last_checkpoint(tmp_path / "out" / "run") == tmp_path / "out" / "run" / "checkpoint-4"
     whole = small(small_log, tmp_path / "other")
     np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, whole.trained.valid_scores)
+
+
+@pytest.mark.parametrize("file", ["complete.json", "finished.json"])
+def test_a_disk_that_is_full_for_the_last_word_is_an_output_error(
+    file: str, small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = run_folder._put
+
+    def full(at: Path, held: Any) -> None:
+        if at.name == file:
+            raise OSError(28, "No space left on device")
+        put(at, held)
+
+    monkeypatch.setattr(run_folder, "_put", full)
+    with pytest.raises(OutputError, match=r"No space left on device.*Make room there and call again with the same output"):
+        small(small_log, tmp_path / "out", epochs=1)
+    monkeypatch.setattr(run_folder, "_put", put)
+    whole = small(small_log, tmp_path / "other", epochs=1)
+    np.testing.assert_array_equal(small(small_log, tmp_path / "out", epochs=1).trained.valid_scores, whole.trained.valid_scores)
+
+
+def test_damaged_words_of_a_run(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    first = small(small_log, tmp_path / "out", epochs=1)
+    run = tmp_path / "out" / "run"
+    for damaged in ('{"best": "check', "[]", '{"best": "checkpoint-2"}'):
+        (run / "finished.json").write_text(damaged)
+        again = small(small_log, tmp_path / "out", epochs=1)
+        np.testing.assert_array_equal(again.trained.valid_scores, first.trained.valid_scores)
+        assert again.history == first.history
+    for damaged, message in (("[]", "is damaged: it holds no description of a run"), ("{", "cannot be used")):
+        (run / "run.json").write_text(damaged)
+        with pytest.raises(OutputError, match=message):
+            small(small_log, tmp_path / "out", epochs=1)
 
 
 def test_a_damaged_checkpoint_is_passed_over(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
@@ -155,9 +189,59 @@ def test_a_round_says_whether_it_was_promoted_and_why(ranker: cr.Ranker) -> None
     assert free.rounds[0].promoted == (free.rounds[0].risk.value < 0)
 
 
-def test_an_update_without_support_is_refused(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
-    from dataclasses import replace
+def test_whoever_is_held_out_stays_so_and_is_not_replayed(ranker: cr.Ranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from causalrec.finetune import rounds
 
+    new = cr.embed(cr.simulate(2_400, n_users=300, n_items=60, random_state=990_002).log(), cr.TextEmbedder(progress=False))
+    mixed: list[Any] = []
+    old = rounds._with_replay
+    monkeypatch.setattr(rounds, "_with_replay", lambda *given: mixed.append(old(*given)) or mixed[-1])
+    ranker.save(tmp_path / "kept")
+    found = replace(cr.Ranker.load(tmp_path / "kept"), weighing=ranker.weighing)
+    for _ in range(2):
+        before = found
+        found = found.update(new, random_state=1, standard_errors=0, replay=2.0)
+        prepared, replayed = mixed[-1]
+        assert replayed > 0
+        held = prepared.valid.unit_hashes
+        assert not np.isin(held, before.seen_units).any()
+        assert np.isin(np.intersect1d(before.held_units, new.unit_hashes), held).all()
+        assert not np.isin(prepared.labels.users, held).any()
+        assert np.isin(held, found.held_units).all()
+        assert f"The effect of showing is missing: {prepared.valid.n_units} held-out users were in no round's training" in found.rounds[-1].reason
+    assert found.evaluation.unseen
+
+
+def test_where_all_users_were_learnt_from_the_round_says_so(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    found = ranker.update(small_log.take(small_log.rows_of(ranker.seen_units)), random_state=0, standard_errors=0, epochs=3)
+    assert "some of those who judged were learnt from in earlier rounds" in found.rounds[0].reason
+    if found.rounds[0].promoted:
+        assert "numbers are too hopeful" in found.evaluation.summary()
+
+
+def test_an_update_checks_its_options(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    with pytest.raises(cr.CausalRecError, match=r"weighing is 'x'; must be Weighing"):
+        ranker.update(small_log, weighing="x")
+    with pytest.raises(cr.CausalRecError, match="output is 3, must be the path"):
+        ranker.update(small_log, output=3)  # type: ignore[arg-type]
+
+
+def test_an_update_needs_the_same_roles(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    for role, column in (("unit", ()), ("item", ()), ("history", ())):
+        other = replace(small_log, roles=replace(small_log.roles, **{role: column}))
+        with pytest.raises(cr.CausalRecError, match=rf"declares unit, item, history, text; this one declares .*\({role}= is missing\)"):
+            ranker.update(other)
+
+
+def test_an_update_of_a_naive_ranker_needs_support_too(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    rare = np.where(np.arange(len(small_log)) % 800 == 0, 1e-5, 0.5)
+    frame = small_log.frame.assign(p=rare, recommended=np.where(rare < 0.5, 1, small_log.treatment))
+    poor = replace(small_log, frame=frame, roles=replace(small_log.roles, propensity=("p",)))
+    with pytest.raises(OverlapError, match=r"the new log, whose doubly robust risk decides.*Weighing\(clip=Clip"):
+        replace(ranker, objective=cr.Naive()).update(poor, weighing=replace(ranker.weighing, clip=cr.Clip(1e-5)))
+
+
+def test_an_update_without_support_is_refused(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
     certain = replace(
         small_log, frame=small_log.frame.assign(p=small_log.treatment), roles=replace(small_log.roles, propensity=("p",))
     )
@@ -182,13 +266,12 @@ def test_a_run_that_stopped_early_is_not_trained_further(small_log: cr.Impressio
 
 
 def test_a_run_knows_its_histories_its_clip_and_its_validation(small_log: cr.ImpressionLog, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     small(small_log, tmp_path / "out", epochs=1)
     other = replace(small_log, frame=small_log.frame.assign(history=[("a novel",)] * len(small_log)))
     one = cr.RidgeLogistic(variances=(0.1,))
     clipped = cr.Weighing(nuisances=cr.NuisanceRecipe(one, one), clip=cr.Clip(0.2))
-    random = cr.RandomData(validation=small_log.frame.head(300))
+    other_rows = cr.simulate(1_200, n_users=240, n_items=60, random_state=990_003).frame
+    random = cr.RandomData(validation=other_rows[other_rows["recommended"] == 1].head(300))
     for log, options in ((other, {}), (small_log, {"weighing": clipped}), (small_log, {"random_data": random})):
         with pytest.raises(TrainingError, match="holds a run with another rows"):
             small(log, tmp_path / "out", epochs=1, **options)
