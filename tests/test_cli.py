@@ -297,6 +297,7 @@ def test_findings_in_short() -> None:
     assert lines[0].endswith("+0.0700 clicked per impression")
     assert "+0.0300   95 % interval +0.0220 to +0.0380, clustered by user_id" in lines[1]
     assert max(map(len, lines)) <= WIDTH
+    assert "clustered by user_id and item" in in_short(found | {"by_item": {"std_error": 0.01}})
     assert "71.2 % of all clicked where recommended   95 % interval 69.0 % to 73.5 %" in lines[2]
     assert "+0.0310   inside the interval" in lines[3]
     assert lines[4].split(maxsplit=1) == ["caveat", "few users"]

@@ -151,10 +151,16 @@ def findings(analysis: Analysis, truth: float | None = None) -> dict[str, Any]:
     )
 
 
+def _clustered(found: dict[str, Any]) -> str:
+    """By what the errors of the effect are clustered."""
+    by = [name for name in (found["unit"], "item" if found["by_item"] else None) if name]
+    return f"clustered by {' and '.join(by)}" if by else "every row its own unit"
+
+
 def in_short(found: dict[str, Any]) -> str:
     """``findings`` as the few lines that a terminal shows."""
     share = found["share_anyway"]
-    who = f"clustered by {found['unit']}" if found["unit"] else "every row its own unit"
+    who = _clustered(found)
     lines = [
         ("the naive comparison says", f"{found['naive_effect']:+.4f} {found['outcome']} per impression"),
         (
