@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from causalrec.errors import ArgumentError, RepresentationError
+from causalrec.finetune.batches import RowNumbers
 from causalrec.finetune.folder import copy_beside
 from causalrec.finetune.towers import padded
 from causalrec.represent.encoder import _load, _quiet_loading
@@ -88,21 +89,10 @@ class _Pupil(nn.Module):
         return {"loss": 1 - cosine.mean(), "cosine": cosine}
 
 
-class _Texts(Dataset[int]):
-    def __init__(self, n: int) -> None:
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> int:
-        return i
-
-
 class _Trainer(Trainer):
     """Trainer with a loader of its own: theirs asks for a package by the name of a folder that many projects have."""
 
-    train_dataset: _Texts
+    train_dataset: RowNumbers
 
     def get_train_dataloader(self) -> DataLoader[int]:
         """Texts in an order that depends on the seed only."""
@@ -168,7 +158,7 @@ def teach(
     steps = epochs * -(-(len(tokens) - n_held) // BATCH_TEXTS)
     trainer = _Trainer(
         model=pupil, args=_arguments(scratch, epochs, steps, lr, seed), data_collator=lambda rows: collate([n_held + i for i in rows]),
-        train_dataset=_Texts(len(tokens) - n_held),
+        train_dataset=RowNumbers(len(tokens) - n_held),
     )  # fmt: skip
     for theirs in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(theirs)
