@@ -74,7 +74,7 @@ def _values(found: dict[str, Any]) -> list[str]:
         return []
     out = [
         "**Off-policy value of the tuned ranker** against the true relevance of the rows that it chose, on the users held out of its training. Runs with an estimated curve are those since its "
-        "errors are in the value's (before: 82 % of 22). In two worlds of each seed the old score knows relevance beyond what the log declares: there no curve from the log is right.",
+        "errors are in the value's (before: 82 % of 22). The choice took whole rows when these ran; its last row in each user is taken in part now, and users are dealt to halves anew: due to be run again. In two worlds of each seed the old score knows relevance beyond what the log declares: there no curve from the log is right.",
         "",
         "| arm | runs | mean error in SE (reach ≤ .25) | coverage (reach 93–97 %) |",
         "|---|---|---|---|",
