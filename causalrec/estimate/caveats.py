@@ -42,14 +42,22 @@ def caveats(
     )
 
 
+ALONE = {
+    "same_item": "items shown once, or to one user",
+    "same_user": "users who saw one item",
+    "cells": "alone in their cell of the embedding",
+    "basis": "no row of another user is like them",
+}
+"""Why a row has no partner, by kernel."""
+
+
 def _rows_without_partners(found: PairCorrection) -> list[str]:
     alone = 1 - found.share_served
     if found.order == 1 or alone < NOTICEABLE or found.kernels in (("basis",), ("similar",)):
         return []
-    why = {"same_item": "items shown once, or to one user", "cells": "alone in their cell of the embedding", "same_user": "users who saw one item"}[found.kernels[0]]
     other = " The effect on items shown more than once leaves them out." if "same_item" in found.kernels else ""
     return [
-        f"{100 * alone:.0f} % of the rows have no partner ({why}): for them the effect model's error, not the confounding, is taken to be that of the others.{other}"
+        f"{100 * alone:.0f} % of the rows have no partner ({ALONE[found.kernels[0]]}): for them the effect model's error, not the confounding, is taken to be that of the others.{other}"
     ]
 
 

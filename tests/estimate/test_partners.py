@@ -13,6 +13,8 @@ import causalrec as cr
 from causalrec.blocks import Block
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.estimate.analysis import Inputs
+from causalrec.estimate.caveats import ALONE
+from causalrec.estimate.correction import KERNELS
 from causalrec.estimate.partners import mostly_once, repeated_items, share_shown_once, shared_by_rows
 from causalrec.nuisance import Problem, learn_design
 from causalrec.nuisance.super_learner import _deal
@@ -121,6 +123,10 @@ def test_where_texts_of_an_item_do_not_repeat_a_caveat_says_what_pairs_do_not_kn
     own = rng.permutation(len(frame))
     fit = fitted(frame.assign(title=[f"title {i}" for i in own]), own, correction=cr.Correction(kernels=("same_item",)))
     assert "shown with several texts" in fit.summary()
+
+
+def test_every_kernel_has_a_word_for_rows_without_partners() -> None:
+    assert set(ALONE) == set(KERNELS) - {"similar"}
 
 
 def test_kernels_that_nobody_can_use_are_refused_by_name() -> None:
