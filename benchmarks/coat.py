@@ -36,7 +36,7 @@ import pandas as pd
 
 import causalrec as cr
 from causalrec.datasets import load_coat
-from causalrec.finetune.evaluation import auc, ndcg_by_user
+from causalrec.finetune.ranking import auc, ndcg_by_user
 
 HERE = Path(__file__).parent
 CACHE, RESULTS = HERE / "cache" / "coat.jsonl", HERE / "results" / "coat.json"

@@ -42,8 +42,8 @@ from scipy.stats import norm
 
 import causalrec as cr
 from causalrec.errors import EstimationError, LogError
-from causalrec.finetune.evaluation import chosen
 from causalrec.finetune.objectives import Rows, dispersion
+from causalrec.finetune.policy_value import chosen
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "debiased"

@@ -38,7 +38,7 @@ import torch
 from scipy.stats import t as student
 
 from causalrec.datasets import load_coat
-from causalrec.finetune.evaluation import auc, ndcg_by_user
+from causalrec.finetune.ranking import auc, ndcg_by_user
 
 HERE = Path(__file__).parent
 SEED, TUNING = 20_261_122, 990_000

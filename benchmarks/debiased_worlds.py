@@ -43,7 +43,7 @@ from scipy.special import expit
 from vocab_text import Pool
 
 import causalrec as cr
-from causalrec.finetune.evaluation import ndcg_by_user
+from causalrec.finetune.ranking import ndcg_by_user
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

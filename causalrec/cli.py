@@ -234,6 +234,12 @@ def finetune(
     random_validation: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Impressions drawn at random, to stop and to choose by.")
     ] = None,
+    examination: Annotated[
+        str | None,
+        typer.Option(metavar="harvest|em", help="Divide clicks by P(examined | position), estimated from items seen at several positions or by a click model; needs --position."),
+    ] = None,
+    save_steps: Annotated[int | None, typer.Option(help="Steps between two checkpoints; an epoch.")] = None,
+    report_to: Annotated[list[str] | None, typer.Option(metavar="NAMES", help="tensorboard, mlflow, wandb: those that are installed.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Every draw follows from it.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder; the same command again goes on there.")
@@ -250,7 +256,7 @@ def finetune(
         confounder=confounders, propensity=propensity, position=position, time=time, treated=treated, objective=objective,
         adapter=adapter, head=head, loss=loss, rank=rank, clip=clip, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
         head_rate=head_rate, max_length=max_length, validation=validation, device=device, encoder=encoder, random_test=random_test,
-        random_validation=random_validation, seed=seed, output=output,
+        random_validation=random_validation, examination=examination, save_steps=save_steps, report_to=report_to, seed=seed, output=output,
     )  # fmt: skip
     if demo and (log or treatment or outcome):
         raise ArgumentError("--demo brings its own log and columns; leave them out, or leave out --demo.")

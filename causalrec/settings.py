@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from causalrec._checks import check_choice, check_scalar, did_you_mean
 from causalrec.errors import ArgumentError
+from causalrec.finetune.examination import Method
 from causalrec.finetune.weighing import RandomData
 from causalrec.pipeline.recipe import Recipe, recipe_of
 from causalrec.pipeline.whom import Economics
@@ -18,11 +19,12 @@ ESTIMANDS = ("ate", "att", "ato")
 NAMES = (
     "treatment", "outcome", "history", "unit", "item", "propensity", "score", "position", "weight", "instrument",
 )  # fmt: skip
-LISTS = ("text", "modifier", "confounder", "time", "negative_control", "protected")
+LISTS = ("text", "modifier", "confounder", "time", "negative_control", "protected", "report_to")
 NUMBERS = (
     "value", "cost", "budget", "min_share", "max_gap", "rank", "epochs", "batch_size", "learning_rate", "head_rate", "clip", "max_length",
-    "validation",
+    "validation", "save_steps",
 )  # fmt: skip
+NO_ROLES = ("protected", "report_to")
 PLURAL = {"modifier": "modifiers", "confounder": "confounders", "negative_control": "negative_controls"}
 
 
@@ -56,7 +58,7 @@ class LogSettings:
 
         frame = as_frame(self.log)
         roles = {PLURAL.get(name, name): getattr(self, name) for name in NAMES}
-        lists = [name for name in LISTS if name != "protected"]
+        lists = [name for name in LISTS if name not in NO_ROLES]
         roles |= {PLURAL.get(name, name): apart(getattr(self, name), frame.columns) for name in lists}
         return read_log(frame, **roles, treated=self._level(frame))
 
@@ -117,6 +119,9 @@ class FinetuneSettings(LogSettings):
     encoder: str | None = None
     random_test: Path | None = None
     random_validation: Path | None = None
+    examination: Method | None = None
+    save_steps: int | None = None
+    report_to: tuple[str, ...] = ()
     output: Path = Path("model")
 
     def recipe(self) -> Recipe:
@@ -130,8 +135,14 @@ class FinetuneSettings(LogSettings):
         return recipe_of(
             objective=self.objective, adapter=self.adapter, head=self.head, loss=self.loss, rank=self.rank, clip=self.clip, epochs=self.epochs,
             batch_size=self.batch_size, learning_rate=self.learning_rate, head_rate=self.head_rate, max_length=self.max_length,
-            validation=self.validation, device=self.device, encoder=self.encoder,
+            validation=self.validation, device=self.device, encoder=self.encoder, examination=self._examination(), save_steps=self.save_steps,
+            report_to=apart(self.report_to, ()),
         )  # fmt: skip
+
+    def _examination(self) -> Method | None:
+        if self.examination is not None and not self.position:
+            raise ArgumentError(f"examination is {self.examination!r}, but no column is named that says at which position a row was shown: add --position COLUMN.")
+        return self.examination
 
     def random_data(self) -> RandomData:
         """Impressions that were drawn at random, where files of them are named."""

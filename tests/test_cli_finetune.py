@@ -80,6 +80,9 @@ def test_every_adapter_has_a_name_and_a_rank_where_it_has_ranks(name: str) -> No
 
 
 def test_options_reach_their_objects() -> None:
+    recipe = chosen(report_to=("tensorboard",), save_steps=7, position="slot", examination="em").recipe()
+    assert recipe.training == cr.Training(report_to=("tensorboard",), save_steps=7)
+    assert recipe.examination == "em"
     recipe = chosen(clip=0.05, epochs=7, batch_size=32, learning_rate=0.01, head="cross", loss="pairwise", validation=0.3).recipe()
     assert recipe.weighing.clip == cr.Clip(0.05)
     assert recipe.head == cr.Head(kind="cross")
@@ -112,6 +115,9 @@ REFUSALS = {
     "a clip above a half": (["finetune", "LOG", *ROLES, "--clip", "0.7"], 2, "must be"),
     "a misspelt column": (["finetune", "LOG", *ROLES[:4], "--text", "titel"], 2, "'titel' (text) is not in the table"),
     "no text": (["finetune", "LOG", *ROLES[:4], "--unit", "user_id"], 1, "declares no text"),
+    "a curve without positions": (["finetune", "LOG", *ROLES, "--examination", "harvest"], 2, "add --position COLUMN"),
+    "an unknown way to a curve": (["finetune", "LOG", *ROLES, "--position", "position", "--examination", "pbm"], 2, "examination is 'pbm', must be one of"),
+    "an unknown logger": (["finetune", "LOG", *ROLES, "--report-to", "tensorbord"], 2, "report_to is 'tensorbord', must be one of"),
     "no such log": (["finetune", "missing.csv", *ROLES], 1, "'missing.csv' does not exist"),
     "no such folder": (["finetune", "LOG", *ROLES, "-o", "none/model"], 1, "output is 'none/model', which cannot be a folder"),
 }  # fmt: skip
@@ -153,6 +159,17 @@ def test_from_a_file_to_a_folder_and_on(run: Callable[..., Ran], log_path: Path,
     assert other.code == 1
     assert "holds a run with another" in other.err
     assert json.loads((tmp_path / "model" / "ranker" / "ranker.json").read_text())["format"] == FORMAT, "what was there still is"
+
+
+def test_clicks_over_p_examined(run: Callable[..., Ran], log_path: Path, tmp_path: Path) -> None:
+    argv = ["finetune", log_path, *ROLES, "--position", "position", "--examination", "em", "--objective", "snips", "--epochs", 1, "-o", "model"]
+    done = run(*argv)
+    assert done.code == 0, done.err
+    assert "P(examined | position), by a click model" in done.err
+    page = (tmp_path / "model" / "report.html").read_text(encoding="utf-8")
+    assert "clicks per 1,000 impressions shown and looked at" in page
+    assert "Was it looked at?" in page
+    assert cr.Ranker.load(tmp_path / "model" / "ranker").evaluation.if_examined
 
 
 @pytest.mark.slow

@@ -54,16 +54,23 @@ class ObjectiveChoice(Displayable):
     ----------
     chosen : str
     differences : mapping of name to Estimate
-        Held-out risk less that of naive, nats; naive itself is left out.
+        Held-out risk less that of naive, nats per impression or per pair; naive itself is left out.
     standard_errors : float
         By how many a candidate had to be better.
     where : str
+    risk_of : "clicks" or "pairs"
     """
 
     chosen: str
     differences: dict[str, Estimate]
     standard_errors: float
     where: str
+    risk_of: str = "clicks"
+
+    @property
+    def unit(self) -> str:
+        """Of the differences."""
+        return "nats a pair" if self.risk_of == "pairs" else "nats"
 
     def _title(self) -> str:
         return f"Objective: {self.chosen}, chosen on {self.where}"
@@ -71,7 +78,7 @@ class ObjectiveChoice(Displayable):
     def _rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "objective": name, "risk less that of naive, nats": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower,
+                "objective": name, f"risk less that of naive, {self.unit}": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower,
                 "ci_upper": e.ci_upper, "chosen": name == self.chosen,
             }
             for name, e in self.differences.items()

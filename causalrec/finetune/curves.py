@@ -73,12 +73,13 @@ def by_harvest(log: ImpressionLog, shown: Shown, group: Ints, chances: F64 | Non
         w, notes = w * weights, [*notes, note]
     curve = harvest(shown.strata, group, shown.y, w, k, x)
     p = context_test(shown.strata, group, shown.y, w, k, shown.units, x)
+    alarms: tuple[str, ...] = ()
     if p < CONTEXT:
-        notes.append(
+        alarms = (
             f"theta differs between items that mostly stand high and those that mostly stand low (p = {p:.2g}): it depends on more than the position, "
-            "or relevance goes with the position within an item; declare score= or what the ranker acted on, or estimate by context on log.take(...)"
+            "or relevance goes with the position within an item; declare score= or what the ranker acted on, or estimate by context on log.take(...)",
         )
-    found = Found(curve.log_theta, curve.influence, curve.information, curve.n_strata, context_p_value=p, notes=tuple(notes))
+    found = Found(curve.log_theta, curve.influence, curve.information, curve.n_strata, context_p_value=p, alarms=alarms, notes=tuple(notes))
     return _with_alarms(found, curve, shown, group)
 
 

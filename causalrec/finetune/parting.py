@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalrec.finetune.labels import LEAST_HELD_OUT, users_shown
+from causalrec.finetune.guard_rails import LEAST_HELD_OUT, users_shown
 from causalrec.log import ImpressionLog
 
 Hashes = npt.NDArray[np.uint64]

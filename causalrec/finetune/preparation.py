@@ -17,18 +17,7 @@ from causalrec.errors import ArgumentError, EstimationError
 from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import Auto, ObjectiveChoice, choose
-from causalrec.finetune.evaluation import (
-    Evaluation,
-    Ranking,
-    evaluate,
-    held_out_loss,
-    judges_clicks,
-    policy_share,
-    ranking_of,
-    risk_difference,
-    risks,
-    row_loss,
-)
+from causalrec.finetune.evaluation import Evaluation, evaluate
 from causalrec.finetune.feed import Feed, effects_of, feed_of_log, numbered
 from causalrec.finetune.fitting import (
     Judged,
@@ -39,20 +28,23 @@ from causalrec.finetune.fitting import (
     run,
     unit_vectors,
 )
-from causalrec.finetune.labels import (
-    GuardRails,
-    Labels,
-    check_held_out,
-    check_support,
-    guard_rails,
-    labels_of,
-    unseen_control,
-)
+from causalrec.finetune.guard_rails import GuardRails, check_held_out, check_support, guard_rails
+from causalrec.finetune.labelling import labels_of, unseen_control
+from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.parting import Met, parted, roles_of
 from causalrec.finetune.random_rows import check_random, random_part
 from causalrec.finetune.ranker import Ranker, Replay
+from causalrec.finetune.ranking import Ranking, ranking_of
+from causalrec.finetune.risk import (
+    held_out_loss,
+    judges_clicks,
+    policy_share,
+    risk_difference,
+    risks,
+    row_loss,
+)
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip
@@ -238,7 +230,7 @@ class Prepared:
                 found[name] = clustered_ratio((mine - theirs, np.ones(len(mine))), random[2])
         where = f"{self.valid.n_units:,} held-out users" if random is None else f"{len(random[1]):,} randomly drawn impressions"
         where += ", by pairs of a user's rows" if self.job.pairwise else ""
-        return ObjectiveChoice(choose(found, bar), found, bar, where)
+        return ObjectiveChoice(choose(found, bar), found, bar, where, "pairs" if self.job.pairwise else "clicks")
 
     def _scores(self, trained: Trained, feed: Feed) -> F64:
         """(n,) scores of any feed by a trained network."""

@@ -21,7 +21,8 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log
 from causalrec.finetune.fitting import Trained, unit_vectors
-from causalrec.finetune.labels import GuardRails, Labels
+from causalrec.finetune.guard_rails import GuardRails
+from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
 from causalrec.log import ImpressionLog

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from causalrec import scores
 from causalrec._checks import as_generator, check_path, check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError, CausalRecError
-from causalrec.finetune.evaluation import Ratio, chosen, evaluate, quantity, risk_difference
+from causalrec.finetune.evaluation import RISKS, evaluate
 from causalrec.finetune.feed import Feed, joined, part_of
-from causalrec.finetune.labels import Labels, check_support
+from causalrec.finetune.guard_rails import check_support
+from causalrec.finetune.labels import Labels
 from causalrec.finetune.parting import ROLES, Met, roles_of
+from causalrec.finetune.policy_value import chosen
 from causalrec.finetune.preparation import Job, Prepared
 from causalrec.finetune.processes import check_shared
+from causalrec.finetune.ranking import quantity
+from causalrec.finetune.risk import Ratio, risk_difference
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
 from causalrec.scores import Estimate
@@ -44,11 +49,14 @@ class Round(Displayable):
     n_replayed : rows of earlier logs that were mixed in
     promoted : bool
     risk : Estimate
-        Held-out doubly robust risk of the new weights less that of the old ones, nats per impression.
+        Held-out doubly robust risk of the new weights less that of the old ones, nats per impression (or as `risk_of` says).
     value : Estimate
         Clicks per impression shown of the new weights' choice less that of the old ones'.
     effect : Estimate or None
-        Of the treatment among held-out users whom no round has trained on, adjusted with the new encoder.
+        Of the treatment among held-out users whom no round has trained on, adjusted with the encoder that was kept.
+    effect_moved : Estimate or None
+        Effect adjusted with the new encoder less that adjusted with the last round's, of the same users (paired); None where the encoder does
+        not learn or either is missing.
     reason : str
         Why it was promoted or not; who judged, where weights had learnt from them; and why the effect is missing, where it is.
     """
@@ -62,14 +70,18 @@ class Round(Displayable):
     value: Estimate
     effect: Estimate | None
     reason: str
+    effect_moved: Estimate | None = None
+    risk_of: str = "clicks"
 
     def _title(self) -> str:
         return f"Round {self.number}: {'promoted' if self.promoted else 'not promoted'}. {self.reason}"
 
     def _rows(self) -> list[dict[str, Any]]:
-        named = [("held-out risk, new less old, nats", self.risk), ("clicks per impression shown, new less old", self.value)]
+        named = [(f"held-out {RISKS[self.risk_of].format('DR')}, new less old", self.risk), ("clicks per impression shown, new less old", self.value)]
         if self.effect is not None:
-            named.append(("effect of showing, adjusted with the new encoder", self.effect))
+            named.append(("effect of showing, adjusted with the encoder that was kept", self.effect))
+        if self.effect_moved is not None:
+            named.append(("effect of showing, by the new encoder less by the old one", self.effect_moved))
         return [quantity(name, e) for name, e in named]
 
 
@@ -114,10 +126,10 @@ def update(
     risk = risk_difference(new_f, old_f, new.held, ranker.objective.aims_at, job.pairwise)
     promoted = risk.value < -bar * risk.std_error
     kept = trained if promoted else ranker
-    effect, missing = _effect(kept, new, ranker.seen_units, job.seed)
+    effect, moved, missing = _effects(kept, (ranker, trained), new, job.seed)
     record = Round(
         len(ranker.rounds) + 1, len(log), len(new.valid), replayed, promoted, risk, _value_difference(new_f, old_f, new.held), effect,
-        _reason(promoted, risk, bar) + ("" if new.unseen else FEW_UNSEEN) + missing,
+        _reason(promoted, risk, bar, ranker.evaluation.risk_of) + ("" if new.unseen else FEW_UNSEEN) + missing, moved, ranker.evaluation.risk_of,
     )  # fmt: skip
     held_units = np.union1d(ranker.held_units, trained.held_units)
     if not promoted:
@@ -165,32 +177,42 @@ def _value_difference(new_f: Any, old_f: Any, held: Labels) -> Estimate:
     return value(new_f).less(value(old_f)).estimate(held)
 
 
-def _effect(kept: Ranker, new: Prepared, seen: npt.NDArray[np.uint64], seed: int) -> tuple[Estimate | None, str]:
-    """Effect of the treatment among held-out users whom no round has trained on; or None, and a sentence that says why."""
+def _effects(kept: Ranker, rivals: tuple[Ranker, Ranker], new: Prepared, seed: int) -> tuple[Estimate | None, Estimate | None, str]:
+    """Effect of the treatment among held-out users whom no round has trained on, by the encoder kept; by the new one less by the old one; what is missing, in words."""
     from causalrec.estimate import estimate
     from causalrec.identify import identify
     from causalrec.represent import embed
 
-    def none(why: str) -> tuple[None, str]:
-        return None, f" The effect of showing is missing: {why.rstrip('.')}."
+    old, trained = rivals
+
+    def none(why: str) -> tuple[None, None, str]:
+        return None, None, f" The effect of showing is missing: {why.rstrip('.')}."
 
     if not new.held.control_seen:
         return none("what happens when an item is not shown was not seen")
     if not kept.adapter.mergeable:
         return none(f"{kept.adapter.name} tuning leaves no encoder to adjust with")
-    fresh = new.valid.take(~new.valid.rows_of(np.union1d(seen, new.train.unit_hashes)))
+    fresh = new.valid.take(~new.valid.rows_of(np.union1d(old.seen_units, new.train.unit_hashes)))
     users = fresh.n_units if len(fresh) else 0
     if users < LEAST_USERS:
         return none(f"{users} held-out users were in no round's training, must be >= {LEAST_USERS}")
+
+    def by(one: Ranker) -> Estimate:
+        embedded = embed(fresh, one.encoder)
+        return estimate(embedded, identify(embedded), random_state=seed).analysis.effect
+
     try:
-        embedded = embed(fresh, kept.encoder)
-        return estimate(embedded, identify(embedded), random_state=seed).analysis.effect, ""
+        if not kept.adapter.tunes:
+            return by(kept), None, ""
+        before, after = by(old), by(trained)
     except CausalRecError as error:
         return none(str(error))
+    moved = scores.estimate_of(after.value - before.value, after.influence - before.influence, fresh.units, fresh.items)
+    return (after if kept is trained else before), moved, ""
 
 
-def _reason(promoted: bool, risk: Estimate, bar: float) -> str:
-    size = f"its held-out risk is {abs(risk.value):.5f} nats {'below' if risk.value < 0 else 'above'} that of the last round (standard error {risk.std_error:.5f})"
+def _reason(promoted: bool, risk: Estimate, bar: float, risk_of: str) -> str:
+    size = f"its held-out risk is {abs(risk.value):.5f} {'clicks per impression' if risk_of == 'policy' else 'nats'} {'below' if risk.value < 0 else 'above'} that of the last round (standard error {risk.std_error:.5f})"
     if promoted:
         return f"New weights: {size}."
     return f"The old weights stay: {size}, and must be below it by more than {bar:g} standard error."

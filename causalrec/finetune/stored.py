@@ -12,12 +12,14 @@ import numpy as np
 from causalrec.errors import OutputError, SavedError
 from causalrec.finetune import adapters, objectives
 from causalrec.finetune.choice import ObjectiveChoice
-from causalrec.finetune.evaluation import Evaluation, Ranking
+from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, effects_of
 from causalrec.finetune.fitting import Trained
 from causalrec.finetune.folder import digest, written
-from causalrec.finetune.labels import GuardRails, Labels
+from causalrec.finetune.guard_rails import GuardRails
+from causalrec.finetune.labels import Labels
 from causalrec.finetune.options import Head, Training
+from causalrec.finetune.ranking import Ranking
 from causalrec.finetune.rounds import Round
 from causalrec.finetune.run_folder import WEIGHTS
 from causalrec.finetune.weighing import Weighing

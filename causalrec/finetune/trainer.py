@@ -24,11 +24,11 @@ from transformers import (
 
 from causalrec.errors import OutputError, TrainingError
 from causalrec.finetune.batches import Loader, RowNumbers, Shares, WholeUsers
-from causalrec.finetune.evaluation import LEAST_MASS
 from causalrec.finetune.fitting import Judged
 from causalrec.finetune.objectives import Objective, Rows, pairwise_loss
 from causalrec.finetune.options import Loss, Training
 from causalrec.finetune.processes import wait
+from causalrec.finetune.risk import LEAST_MASS
 from causalrec.finetune.run_folder import PREFIX, WEIGHTS, last_checkpoint, mark_complete
 from causalrec.finetune.stopping import Latest
 from causalrec.finetune.towers import Collator, Network
@@ -82,11 +82,14 @@ class DebiasedTrainer(Trainer):
             self.add_callback(_Progress(objective.name))
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """AdamW, one step size for the encoder and one for the head, which is not decayed where it is one number."""
+        """AdamW, one step size for the encoder and one for the head, which is not decayed where it is one number.
+
+        A pairwise loss has no gradient in the constant but what rounding leaves, of which AdamW would make whole steps: it stays where it began.
+        """
         if self.optimizer is None:
             groups: dict[tuple[str, bool], list[Any]] = {}
             for name, p in self.accelerator.unwrap_model(self.model).named_parameters():
-                if p.requires_grad:
+                if p.requires_grad and not (self.pairwise and name == "score.constant"):
                     groups.setdefault(("texts" if name.startswith("texts.") else "head", p.ndim > 1), []).append(p)
             self.optimizer = torch.optim.AdamW(
                 [

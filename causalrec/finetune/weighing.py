@@ -10,7 +10,7 @@ import pandas as pd
 from causalrec._checks import check_flag, check_scalar
 from causalrec.errors import ArgumentError
 from causalrec.finetune.examination import Examination
-from causalrec.finetune.labels import Curve
+from causalrec.finetune.looked_at import Curve
 from causalrec.identify import Plan
 from causalrec.nuisance import Clip, NuisanceRecipe
 

@@ -9,6 +9,7 @@ from causalrec._checks import check_choice, check_scalar
 from causalrec.errors import ArgumentError
 from causalrec.finetune import adapters, objectives
 from causalrec.finetune.choice import Auto
+from causalrec.finetune.examination import Method
 from causalrec.finetune.options import Head, Training
 from causalrec.finetune.weighing import Weighing
 from causalrec.nuisance import Clip
@@ -23,6 +24,7 @@ ADAPTERS: dict[str, type[adapters.Adapter]] = {
     "full": adapters.FullTuning, "adalora": adapters.AdaLoRA,
 }  # fmt: skip
 RANKED = ("lora", "adalora")
+METHODS: tuple[Method, ...] = ("harvest", "em")
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,14 @@ class Recipe:
     weighing: Weighing
     encoder: TextEmbedder
     epochs: int
+    examination: Method | None = None
+    """How P(examined | position) is estimated from the log; None leaves clicks as they are."""
 
 
 def recipe_of(
     *, objective: str, adapter: str, head: Any, loss: Any, rank: int | None, clip: float | None, epochs: int, batch_size: int | None,
     learning_rate: float | None, head_rate: float | None, max_length: int | None, validation: float | None, device: str | None,
-    encoder: str | None,
+    encoder: str | None, examination: Method | None = None, save_steps: int | None = None, report_to: tuple[str, ...] = (),
 ) -> Recipe:  # fmt: skip
     """The objects that an option's words name; None is their default.
 
@@ -54,12 +58,14 @@ def recipe_of(
     rate, head_rate = _rates(adapter, learning_rate, head_rate)
     given = {
         "batch_size": batch_size, "learning_rate": rate, "head_rate": head_rate, "max_length": max_length, "validation": validation, "device": device,
+        "save_steps": save_steps, "report_to": report_to,
     }  # fmt: skip
     training = Training(loss=loss, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
     return Recipe(
         OBJECTIVES[check_choice(objective, "objective", list(OBJECTIVES))](), _adapter(adapter, rank), Head(kind=head), training,
         Weighing(clip=None if clip is None else Clip(clip)),
         TextEmbedder(device=device) if encoder is None else TextEmbedder(encoder, device=device), epochs,
+        None if examination is None else check_choice(examination, "examination", METHODS),
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pandas as pd
 
 from causalrec import __version__
 from causalrec.errors import OutputError
-from causalrec.finetune.evaluation import first_of_each
+from causalrec.finetune.examination import position_curve
+from causalrec.finetune.policy_value import first_of_each
 from causalrec.finetune.processes import is_first
 from causalrec.finetune.ranker import Ranker
 from causalrec.finetune.run_folder import MARK
@@ -86,10 +87,14 @@ def train_log(
     with listening(say) as heard:
         with clock("reading the words (pretrained encoder)"):
             log = embed(log, recipe.encoder)
+        weighing = recipe.weighing
+        if recipe.examination is not None:
+            with clock(f"P(examined | position), by {'a click model' if recipe.examination == 'em' else 'items at several positions'}"):
+                weighing = replace(weighing, examination=position_curve(log, method=recipe.examination, random_state=seed))
         with clock(f"training and judging ({recipe.objective.__class__.__name__}, {recipe.adapter.name}; up to {recipe.epochs} epochs)"):
             ranker = finetune(
                 log, objective=recipe.objective, adapter=recipe.adapter, head=recipe.head, epochs=recipe.epochs, training=recipe.training,
-                weighing=recipe.weighing, random_data=random_data, encoder=recipe.encoder, output=output, random_state=seed,
+                weighing=weighing, random_data=random_data, encoder=recipe.encoder, output=output, random_state=seed,
             )  # fmt: skip
         with clock(f"the ranker ({output / RANKER})"):
             ranker.save(output / RANKER, overwrite=True)

@@ -14,6 +14,7 @@ from causalrec.report.plots import (
 from causalrec.report.results import question_of
 from causalrec.report.training_plots import (
     plot_epochs,
+    plot_examination,
     plot_objectives,
     plot_policy_share,
     plot_ranker_value,
@@ -42,6 +43,7 @@ __all__ = [
     "plot_dose_response",
     "plot_effect",
     "plot_epochs",
+    "plot_examination",
     "plot_explanation",
     "plot_fairness",
     "plot_graph",

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from causalrec.finetune.evaluation import OF_RISKS
+from causalrec.finetune.examination import Examination
 from causalrec.finetune.ranker import Ranker
 from causalrec.report import parts, training_plots, words
 from causalrec.report.design import PACKAGES, version
 from causalrec.report.parts import Part
 from causalrec.report.results import records
-from causalrec.report.training_plots import NATS_PER_THOUSAND, S_BOUNDS, kept_epoch, question_of_ranker
+from causalrec.report.training_plots import S_BOUNDS, kept_epoch, of_risk, question_of_ranker
 from causalrec.report.training_words import clusters, of_users, spread
 from causalrec.scores import Estimate
 
@@ -61,8 +62,9 @@ def value(ranker: Ranker) -> list[Part]:
 def risk(ranker: Ranker) -> list[Part]:
     """The held-out risk by four estimators, beside a constant that knows the mean."""
     e = ranker.evaluation
+    q = of_risk(e.risk_of, thousand=False)
     rows = [
-        {"estimator": name, "the ranker": spread(training_plots.NATS, found), "a constant": spread(training_plots.NATS, e.risks_before[name]),
+        {"estimator": name, "the ranker": spread(q, found), "a constant": spread(q, e.risks_before[name]),
          "it estimates the risk": OF_ESTIMATORS.get(name, "")}
         for name, found in e.risks.items()
     ]  # fmt: skip
@@ -81,7 +83,7 @@ def risk(ranker: Ranker) -> list[Part]:
             "ranker-risk",
             title="Held-out risk, four estimators side by side",
             description=f"{e.risk_name('each estimator').capitalize()}, on held-out users, less is better; lines are 95 % intervals, clustered by {clusters(ranker)}.",
-            data=parts.table("Nats per impression, with 95 % intervals", rows, name="ranker-risk", raw=raw),
+            data=parts.table(f"{q.label.capitalize()}, with 95 % intervals", rows, name="ranker-risk", raw=raw),
         ),
     ]
 
@@ -107,9 +109,10 @@ def choice(ranker: Ranker) -> list[Part]:
     """How the objectives did against the naive one."""
     c = ranker.choice
     assert c is not None
-    rows = [{"objective": "naive", f"difference, {NATS_PER_THOUSAND.label}": "0", "kept": c.chosen == "naive"}]
+    q = of_risk(c.risk_of)
+    rows = [{"objective": "naive", f"difference, {q.label}": "0", "kept": c.chosen == "naive"}]
     rows += [
-        {"objective": name, f"difference, {NATS_PER_THOUSAND.label}": spread(NATS_PER_THOUSAND, e), "kept": name == c.chosen}
+        {"objective": name, f"difference, {q.label}": spread(q, e), "kept": name == c.chosen}
         for name, e in c.differences.items()
     ]
     return [
@@ -125,6 +128,24 @@ def choice(ranker: Ranker) -> list[Part]:
             data=parts.table("With 95 % intervals, not corrected for the number of candidates", rows, name="ranker-choice", raw=records(c.to_frame())),
         ),
     ]
+
+
+def examination(ranker: Ranker) -> list[Part]:
+    """The curve that clicks were divided by."""
+    curve = ranker.weighing.examination
+    rows = [
+        {"position": int(k), "P(examined)": words.number(theta, 3), "95 % interval": "given" if curve.method == "given" else f"{words.number(low, 3)} to {words.number(high, 3)}"}
+        for k, theta, low, high in zip(curve.positions, curve.theta, curve.ci_lower, curve.ci_upper, strict=True)
+    ]
+    drawn = parts.figure(
+        training_plots.plot_examination(curve),
+        "ranker-examination",
+        title="P(examined | position)",
+        description="Relative to the first position; lines are 95 % intervals, clustered by user. The click rate falls by where the old recommender put what would be clicked anyway as well.",
+        data=parts.table("P(examined | position)", rows, name="ranker-examination", raw=records(curve.to_frame())),
+    )
+    said = parts.text("Clicks were divided by the chance that their position was looked at, so that values and risks are of rows that are shown and looked at, today’s as well.")
+    return [said, drawn, *([parts.bullets(_sentence(a) for a in curve.alarms)] if curve.alarms else [])]
 
 
 def training(ranker: Ranker) -> list[Part]:
@@ -209,12 +230,13 @@ def warnings_of(ranker: Ranker) -> list[str]:
 
 def rounds(ranker: Ranker) -> list[Part]:
     """What each new log brought."""
-    q = question_of_ranker(ranker)
+    q, risk = question_of_ranker(ranker), of_risk(ranker.evaluation.risk_of)
     rows = [
         {
             "round": r.number, "rows": f"{r.n:,} + {r.n_replayed:,}", "promoted": r.promoted,
-            "risk": spread(NATS_PER_THOUSAND, r.risk), "value": spread(q, r.value),
+            "risk": spread(risk, r.risk), "value": spread(q, r.value),
             "effect": "–" if r.effect is None else spread(training_plots.SHOWN, r.effect),
+            "effect moved by": "–" if r.effect_moved is None else spread(training_plots.SHOWN, r.effect_moved),
         }
         for r in ranker.rounds
     ]  # fmt: skip
@@ -222,7 +244,7 @@ def rounds(ranker: Ranker) -> list[Part]:
     return [
         parts.text("Each new log is learnt from, and the new weights are promoted only if held-out users of that log are the better for it."),
         parts.table(
-            f"Rows: new + replayed. Risk and value: of the new weights less those of the old ones, {NATS_PER_THOUSAND.label}, {q.label}. Effect: of showing. 95 % intervals",
+            f"Rows: new + replayed. Risk and value: of the new weights less those of the old ones, {risk.label}, {q.label}. Effect: of showing, adjusted with the encoder that was kept; moved: by the new encoder, on the same users. 95 % intervals",
             rows, name="ranker-rounds", raw=raw,
         ),
         parts.bullets(r.reason for r in ranker.rounds),
@@ -290,6 +312,7 @@ SECTIONS: tuple[Section, ...] = (
     ("ranker-risk", "How good are its scores?", risk, lambda r: True),
     ("ranker-choice", "Does debiasing pay?", choice, lambda r: r.choice is not None),
     ("ranker-guard-rails", "Can the weights be trusted?", guard_rails, lambda r: True),
+    ("ranker-examination", "Was it looked at?", examination, lambda r: isinstance(getattr(r.weighing, "examination", None), Examination)),
     ("ranker-training", "How it learnt", training, lambda r: bool(r.history)),
     ("ranker-rounds", "What new logs brought", rounds, lambda r: bool(r.rounds)),
     ("ranker-assumptions", "What the ranker assumes, and what would overturn it", assumptions, lambda r: True),

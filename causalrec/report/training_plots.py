@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from causalrec.errors import ArgumentError
 from causalrec.finetune.choice import ObjectiveChoice
-from causalrec.finetune.evaluation import Evaluation, judges_clicks
+from causalrec.finetune.evaluation import Evaluation
+from causalrec.finetune.examination import Examination
 from causalrec.finetune.ranker import Ranker
+from causalrec.finetune.risk import judges_clicks
 from causalrec.report import words
 from causalrec.report.forest import Interval, forest
 from causalrec.report.look import TEXT, finish, legend, new_axes, note
@@ -20,11 +24,15 @@ from causalrec.report.words import Question
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NATS = Question("", "nats", 1.0, "per impression")
-NATS_PER_THOUSAND = Question("", "nats", 1000.0, "per 1,000 impressions")
 SHOWN = Question("Showing", "clicks", 1000.0, "per 1,000 impressions shown")
 S_BOUNDS = (0.9, 1.1)
 """Between which BanditNet's S is taken for 1."""
+
+
+def of_risk(risk_of: str, thousand: bool = True) -> Question:
+    """How a held-out risk of this kind is written, each or by the thousand: nats per impression or pair; of a policy, clicks."""
+    each = "pair" if risk_of == "pairs" else "impression"
+    return Question("", "clicks" if risk_of == "policy" else "nats", 1000.0 if thousand else 1.0, f"per 1,000 {each}s" if thousand else f"per {each}")
 
 
 class Line(NamedTuple):
@@ -48,10 +56,8 @@ TRAINING = Line("loss", "training loss", INK, ":", "x")
 
 def question_of_ranker(ranker: Ranker) -> Question:
     """What a ranker's choices are counted in; a ranker that was loaded no longer knows its columns and counts clicks."""
-    if ranker.train is None:
-        return SHOWN
-    outcome = ranker.train.roles.outcome[0]
-    return Question(SHOWN.doing, words.question("recommended", outcome).outcome, SHOWN.factor, SHOWN.per)
+    outcome = SHOWN.outcome if ranker.train is None else words.question("recommended", ranker.train.roles.outcome[0]).outcome
+    return Question(SHOWN.doing, outcome, SHOWN.factor, SHOWN.per + (" and looked at" if ranker.evaluation.if_examined else ""))
 
 
 def plot_ranker_value(result: Evaluation, ax: Axes | None = None, *, question: Question = SHOWN) -> Axes:
@@ -104,7 +110,8 @@ def plot_objectives(result: ObjectiveChoice, ax: Axes | None = None) -> Axes:
         Interval(name, e.value, e.ci_lower, e.ci_upper, BLUE, "D", filled=name == result.chosen)
         for name, e in result.differences.items()
     ]
-    ax = forest(ax, rows, NATS_PER_THOUSAND, "held-out risk less that of the naive loss, nats per 1,000 impressions (less is better)")
+    q = of_risk(result.risk_of)
+    ax = forest(ax, rows, q, f"held-out risk less that of the naive loss, {q.label} (less is better)")
     note(ax, "naive, kept" if result.chosen == "naive" else "naive", (0, len(rows) - 0.3), (0, 7), INK, "center")
     return ax
 
@@ -134,7 +141,22 @@ def plot_epochs(ranker: Ranker, ax: Axes | None = None) -> Axes:
     ax.margins(x=0.06, y=0.12)
     legend(ax)
     _whole_epochs(ax, ranker)
-    return finish(ax, "epoch", "nats per impression", grid="y")
+    return finish(ax, "epoch", of_risk(ranker.evaluation.risk_of, thousand=False).label, grid="y")
+
+
+def plot_examination(curve: Examination, ax: Axes | None = None) -> Axes:
+    """P(examined | position) relative to the first position, with 95 % intervals where it was estimated, and the click rate, which the old order is part of."""
+    ax = new_axes(ax, 3.2)
+    if np.isfinite(curve.naive).any():
+        ax.plot(curve.positions, curve.naive, "--o", ms=5, color=VERMILLION, mfc=PAPER, lw=1.6, label="click rate, relative to the first position", zorder=2)
+    if curve.method != "given":
+        ax.vlines(curve.positions, curve.ci_lower, curve.ci_upper, color=BLUE, lw=2.4, zorder=2)
+    ax.plot(curve.positions, curve.theta, "-D", ms=5.5, color=BLUE, lw=2, label="P(examined), relative to the first position", zorder=3)
+    ax.set_ylim(0, None)
+    ax.margins(x=0.04)
+    legend(ax)
+    _whole(ax)
+    return finish(ax, "position", "", grid="y")
 
 
 def plot_policy_share(ranker: Ranker, ax: Axes | None = None) -> Axes:
@@ -160,7 +182,12 @@ def _need_history(ranker: Ranker) -> None:
 
 
 def _whole_epochs(ax: Axes, ranker: Ranker) -> None:
+    if all(float(r["epoch"]).is_integer() for r in ranker.history):
+        _whole(ax)
+
+
+def _whole(ax: Axes) -> None:
+    """Ticks of the x axis at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
-    if all(float(r["epoch"]).is_integer() for r in ranker.history):
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))

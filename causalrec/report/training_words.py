@@ -6,7 +6,7 @@ from typing import Any
 
 from causalrec.finetune.ranker import Ranker
 from causalrec.report import words
-from causalrec.report.training_plots import NATS, NATS_PER_THOUSAND, question_of_ranker
+from causalrec.report.training_plots import of_risk, question_of_ranker
 from causalrec.report.words import Question
 from causalrec.scores import Estimate
 
@@ -54,7 +54,7 @@ def debiasing(ranker: Ranker) -> str:
         tried = words.listed(list(c.differences))
         return f"Debiasing is not shown to pay: of {tried}, none beats the naive loss by more than {c.standard_errors:g} standard error, so that the naive ranker was kept."
     e = c.differences[c.chosen]
-    q = NATS_PER_THOUSAND
+    q = of_risk(c.risk_of)
     sure = "" if e.ci_upper < 0 else " The interval includes no difference: kept by the rule, not proven."
     return (
         f"{c.chosen} was kept: its held-out risk is {q.number(-e.value, q.decimals(e.ci_lower, e.ci_upper))} {q.label} below that of the naive loss (95 % interval "
@@ -69,7 +69,8 @@ def sentences(ranker: Ranker) -> list[str]:
     if "caused" in e.values:
         said.append(f"What its choice causes: {spread(q, e.values['caused'])} {q.label}; the rest would be clicked without being shown.")
     if ranker.objective.aims_at == "clicks":
-        said.append(f"Held-out risk of its scores {spread(NATS, e.risks['DR'])} nats per impression, that of a constant {spread(NATS, e.risks_before['DR'])}.")
+        one = of_risk(e.risk_of, thousand=False)
+        said.append(f"Held-out risk of its scores {spread(one, e.risks['DR'])} {one.label}, that of a constant {spread(one, e.risks_before['DR'])}.")
     said.append(debiasing(ranker))
     if e.mar is not None:
         m = e.mar

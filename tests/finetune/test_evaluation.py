@@ -10,20 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalrec.finetune.evaluation import (
-    auc,
-    chosen,
-    evaluate,
-    first_of_each,
-    ndcg_by_user,
-    pair_losses,
-    pair_masses,
-    risk_difference,
-    risks,
-    values,
-)
-from causalrec.finetune.labels import CurveError, Labels
+from causalrec.finetune.evaluation import evaluate
+from causalrec.finetune.labels import Labels
+from causalrec.finetune.looked_at import CurveError
 from causalrec.finetune.objectives import pairwise_loss
+from causalrec.finetune.policy_value import chosen, first_of_each, values
+from causalrec.finetune.ranking import auc, ndcg_by_user
+from causalrec.finetune.risk import pair_losses, pair_masses, risk_difference, risks
 from causalrec.nuisance import Clip
 
 

@@ -22,8 +22,8 @@ from causalrec.errors import (
     TrainingError,
 )
 from causalrec.finetune import preparation
-from causalrec.finetune.evaluation import held_out_loss
-from causalrec.finetune.labels import _check_certain, labels_of
+from causalrec.finetune.labelling import _check_certain, labels_of
+from causalrec.finetune.risk import held_out_loss
 
 ALL = [cr.Naive(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR(), cr.POEM(), cr.BanditNet(), cr.UpliftWeighted()]
 
@@ -92,6 +92,9 @@ def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Train
     assert found.held_labels is not None
     assert found.history[0]["risk"] == pytest.approx(held_out_loss(found.trained.valid_scores, found.held_labels, "clicks", True).mean())
     assert "are no log odds" in found.summary() + found.evaluation.summary()
+    t, y = found.replay.labels.t, found.replay.labels.y
+    began = float(np.log((t @ y / t.sum()) / (1 - t @ y / t.sum())))
+    assert found.trained.network.score.constant.item() == pytest.approx(began, abs=1e-6), "pairs say nothing of a constant, and rounding must not"
     assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(small_log.frame["title"])
     assert set(found.known_items.values()) == set(range(60))
     log = small_log.take(np.arange(5))

@@ -10,7 +10,8 @@ from scipy.special import expit
 
 import causalrec as cr
 from causalrec.errors import EstimationError
-from causalrec.finetune.labels import Labels, labels_of
+from causalrec.finetune.labelling import labels_of
+from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Rows, dispersion
 from causalrec.finetune.options import Head
 from causalrec.finetune.towers import Scorer

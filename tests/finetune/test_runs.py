@@ -189,6 +189,25 @@ def test_a_round_says_whether_it_was_promoted_and_why(ranker: cr.Ranker) -> None
     assert free.rounds[0].promoted == (free.rounds[0].risk.value < 0)
 
 
+@pytest.mark.slow
+def test_a_round_compares_the_effect_by_the_new_encoder_with_that_by_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from causalrec.finetune import rounds
+
+    monkeypatch.setattr(rounds, "LEAST_USERS", 40)
+    first, second = (
+        cr.embed(cr.simulate(3_000, n_users=600, n_items=40, confounding=0.3, random_state=990_001 + k).log(), cr.TextEmbedder(progress=False)) for k in (0, 1)
+    )
+    second = replace(second, frame=second.frame.assign(user_id="new-" + second.frame["user_id"]))
+    began = small(first, tmp_path / "out", adapter=cr.LoRA(rank=2), training=cr.Training(progress=False, max_length=8, learning_rate=5e-4))
+    found = began.update(second, random_state=0, standard_errors=0)
+    one = found.rounds[0]
+    assert one.effect is not None, one.reason
+    assert one.effect_moved is not None
+    assert 0 < abs(one.effect_moved.value) < one.effect.std_error
+    assert 0 < one.effect_moved.std_error < one.effect.std_error, "it is of the same users"
+    assert "by the new encoder less by the old one" in one.summary()
+
+
 def test_whoever_is_held_out_stays_so_and_is_not_replayed(ranker: cr.Ranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from causalrec.finetune import rounds
 

@@ -13,7 +13,7 @@ from small_logs import ROLES, make_world
 import causalrec as cr
 from causalrec.errors import ArgumentError
 from causalrec.finetune.choice import ObjectiveChoice
-from causalrec.finetune.evaluation import ranking_of
+from causalrec.finetune.ranking import ranking_of
 from causalrec.finetune.rounds import Round
 from causalrec.report import Report, plot_epochs, plot_objectives, report
 from causalrec.report.training import holds, warnings_of
@@ -131,6 +131,9 @@ def test_kept_objective_is_filled(ranker: cr.Ranker) -> None:
     choice = ObjectiveChoice("DR", {"SNIPS": estimate(0.0, 0.1), "DR": estimate(-0.2, 0.1)}, 1.0, "there")
     marks = [line for line in plot_objectives(choice).lines if line.get_marker() == "D"]
     assert [m.get_markerfacecolor() == m.get_markeredgecolor() for m in marks] == [False, True]
+    assert "nats per 1,000 impressions" in plot_objectives(choice).get_xlabel()
+    assert "nats per 1,000 pairs" in plot_objectives(replace(choice, risk_of="pairs")).get_xlabel()
+    assert "risk less that of naive, nats a pair" in replace(choice, risk_of="pairs").to_frame().columns
 
 
 def test_random_data_and_rounds_have_their_sections(ranker: cr.Ranker) -> None:
