@@ -278,3 +278,10 @@ def distinct_histories(column: pd.Series) -> tuple[list[tuple[str, ...]], npt.ND
             code = seen[cell] = index.setdefault(parse_history(value, name), len(index))
         codes[i] = code
     return list(index), codes
+
+
+def label_of(value: object) -> str:
+    """A unit's or an item's label in words; 7.0 is "7", as pandas makes floats of whole numbers where one is missing."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)

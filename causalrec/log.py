@@ -189,8 +189,8 @@ class ImpressionLog(Displayable):
         """``(n,)`` hash of each row's unit label; of what the row says where no unit is declared."""
         if not self.roles.unit:
             return self.row_hash
-        codes, labels = pd.factorize(pd.Series(self.unit_labels).astype(str))
-        hashes = pd.util.hash_pandas_object(pd.Series(labels), index=False).to_numpy(dtype=np.uint64)
+        codes, labels = pd.factorize(self.unit_labels)
+        hashes = pd.util.hash_pandas_object(pd.Series([_values.label_of(v) for v in labels], dtype=object), index=False).to_numpy(dtype=np.uint64)
         return np.asarray(hashes[codes])
 
     @property
@@ -232,7 +232,7 @@ class ImpressionLog(Displayable):
     def shared_units(self, other: ImpressionLog) -> int:
         """How many units of another log are units of this one: by label, or by row where no unit is declared."""
         if self.roles.unit and other.roles.unit:
-            return len(set(map(str, self.unit_labels)) & set(map(str, other.unit_labels)))
+            return len(np.intersect1d(self.unit_hashes, other.unit_hashes))
         if self.origin is not None and other.origin is not None and self.origin[0] is other.origin[0]:
             return len(np.intersect1d(self.origin[1], other.origin[1]))
         mine, others = np.unique(self.row_hash), np.unique(other.row_hash)

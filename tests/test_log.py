@@ -217,6 +217,15 @@ def test_a_history_may_be_lists_arrays_or_json() -> None:
     assert [found[c] for c in codes[:8]] == [("a", "b")] * 4 + [(), (), ("a",), ("a",)]
 
 
+@pytest.mark.parametrize("kind", ["float64", "Int64", "category", "str", "object"])
+def test_a_user_is_the_same_however_the_column_holds_his_number(kind: str) -> None:
+    """Pandas makes floats of whole numbers where one is missing: 7.0 in one log is 7 in the next."""
+    whole = cr.read_log(BASE.assign(user=np.arange(N) % 50 + 1), **ROLES)
+    other = cr.read_log(BASE.assign(user=(np.arange(N) % 50 + 1).astype(float) if kind == "float64" else pd.Series(np.arange(N) % 50 + 1).astype(kind)), **ROLES)
+    np.testing.assert_array_equal(whole.user_hash, other.user_hash)
+    assert whole.shared_units(other) == 50
+
+
 def test_the_frame_keeps_order_index_and_columns_and_is_never_changed() -> None:
     frame = BASE.set_index(["user", "device"], drop=False).rename_axis(["u", "d"])
     before = copy.deepcopy(frame)

@@ -14,7 +14,7 @@ from causalrec.scores import Estimate
 
 @dataclass(frozen=True)
 class Auto:
-    """Train with each candidate, and take the one with the least held-out doubly robust risk if it beats naive.
+    """Train with each candidate, and of those that beat naive take the one with the least held-out doubly robust risk.
 
     Debiased losses lose to the naive one where propensities are poor or logs short (on transformers: Hager et al. 2024), so
     that a candidate is taken only if it is better than naive by more than `standard_errors` of the paired difference.
@@ -86,14 +86,12 @@ class ObjectiveChoice(Displayable):
 
     def _notes(self) -> list[str]:
         return [
-            f"A candidate is taken if its risk is below that of naive by more than {self.standard_errors:g} standard error of the paired difference; "
-            "else naive stays."
+            f"Of those whose risk is below that of naive by more than {self.standard_errors:g} standard error of the paired difference, the best is taken; "
+            "if there is none naive stays."
         ]
 
 
 def choose(differences: dict[str, Estimate], standard_errors: float) -> str:
-    """The name of the best candidate if it beats naive by so many standard errors, else "naive"."""
-    if not differences:
-        return "naive"
-    name, best = min(differences.items(), key=lambda kv: kv[1].value)
-    return name if best.value < -standard_errors * best.std_error else "naive"
+    """The name of the best of those that beat naive by so many standard errors, else "naive"."""
+    better = {name: e.value for name, e in differences.items() if e.value < -standard_errors * e.std_error}
+    return min(better, key=lambda name: better[name]) if better else "naive"

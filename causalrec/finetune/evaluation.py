@@ -52,6 +52,10 @@ class Evaluation(Displayable):
         What the risks are of. Of scores that are no log odds of a click there is one, "DR", of what they are for.
     unseen : bool
         Whether no weight has learnt from the held-out users, in earlier rounds either.
+    random_judged : bool
+        Whether randomly drawn impressions, and not the held-out users, stopped the training and chose the objective.
+    clusters : "user", "user and item", "row" or "row and item"
+        By what errors are clustered; rows where each stands for a user of its own.
     """
 
     risks: dict[str, Estimate] = field(repr=False)
@@ -65,6 +69,8 @@ class Evaluation(Displayable):
     if_examined: bool = False
     risk_of: str = "clicks"
     unseen: bool = True
+    random_judged: bool = False
+    clusters: str = "user"
 
     def risk_name(self, estimator: str) -> str:
         """Of a risk, with its unit."""
@@ -75,10 +81,15 @@ class Evaluation(Displayable):
         """What values count."""
         return "clicks per impression shown and looked at" if self.if_examined else "clicks per impression shown"
 
+    @property
+    def judges(self) -> str:
+        """The rows that it is judged on, in words."""
+        return f"{self.n:,} held-out rows" if self.clusters.startswith("row") else f"{self.n:,} rows of {self.n_users:,} held-out users"
+
     def _title(self) -> str:
         gain = self.values["gain"]
         return (
-            f"Ranker on {self.n:,} rows of {self.n_users:,} held-out users: {gain.value:+.4f} {self.unit} against today's choice "
+            f"Ranker on {self.judges}: {gain.value:+.4f} {self.unit} against today's choice "
             f"[{gain.ci_lower:+.4f}, {gain.ci_upper:+.4f}], 95 %"
         )
 
@@ -100,14 +111,15 @@ class Evaluation(Displayable):
         return [
             OF_RISKS[self.risk_of],
             *([] if self.unseen else ["Earlier rounds have learnt from some of these users: the numbers are too hopeful."]),
-            "The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score (the last of them in part). Errors are clustered by user"
+            f"The ranker's choice is as many of each user's rows as he is shown in expectation, the first by score (the last of them in part). Errors are clustered by {self.clusters}"
             + (", and hold those of the estimated P(examined)." if self.curve_estimated else "."),
             *self.notes,
         ]
 
 
 def evaluate(
-    f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = (), aims_at: str = "clicks", pairwise: bool = False, unseen: bool = True
+    f: F64, r: Labels, mar: Ranking | None, notes: tuple[str, ...] = (), aims_at: str = "clicks", pairwise: bool = False, unseen: bool = True,
+    random_judged: bool = False,
 ) -> Evaluation:
     """Judge scores (n,), of what they are for, on held-out rows."""
     constant = np.full(len(r), _constant(r, aims_at))
@@ -119,8 +131,14 @@ def evaluate(
             "P(examined) where a curve was given, are not those of this log. Do not act on this value.",
         )
     return Evaluation(
-        of[0], of[1], found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None, r.if_examined, "pairs" if pairwise else aims_at, unseen
+        of[0], of[1], found, mar, len(r), int(r.units.max()) + 1, notes, r.curve_error is not None, r.if_examined, "pairs" if pairwise else aims_at, unseen,
+        random_judged, clusters_of(r),
     )
+
+
+def clusters_of(r: Labels) -> str:
+    """By what the errors of these rows are clustered."""
+    return ("row" if int(r.units.max()) + 1 == len(r) else "user") + ("" if r.items is None else " and item")
 
 
 def _constant(r: Labels, aims_at: str) -> float:

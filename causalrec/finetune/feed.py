@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from causalrec._values import label_of
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune.options import Kind
 from causalrec.log import ImpressionLog
@@ -123,7 +124,7 @@ def item_texts(log: ImpressionLog) -> list[str]:
 def item_labels(log: ImpressionLog) -> list[str]:
     """(n,) by what an item effect knows an item: its declared id, or its words."""
     if log.roles.item:
-        return [str(v) for v in log.frame[log.roles.item[0]]]
+        return [label_of(v) for v in log.frame[log.roles.item[0]]]
     return item_texts(log)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from causalrec._values import label_of
 from causalrec.errors import ArgumentError, EstimationError
 from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
@@ -151,10 +152,13 @@ class Prepared:
         choice = self._choice(runs) if many else None
         kept, trained = runs[choice.chosen if choice else objectives[0].name]
         what = "chose the objective and when to stop" if choice else "chose when to stop"
-        notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else ()
+        notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else (f"Randomly drawn impressions {what}.",)
+        seen = self.train.unit_hashes
+        if job.encoder.seen_units is not None:
+            seen = np.union1d(seen, job.encoder.seen_units)
         return Ranker(
             kept, job.adapter, job.head, job.training, self._evaluate(kept, trained, notes), self.rails[kept.name], choice, folder, job.encoder,
-            self.known, _last_histories(job.log), bool(job.log.roles.history), self.train.unit_hashes, trained, job.epochs,
+            self.known, _last_histories(job.log), bool(job.log.roles.history), seen, trained, job.epochs,
             job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid, self.held,
             held_units=self.valid.unit_hashes, roles=roles_of(job.log),
         )  # fmt: skip
@@ -244,7 +248,7 @@ class Prepared:
         mar: Ranking | None = None
         if test is not None:
             mar = ranking_of(self._scores(trained, test[0]), test[1], test[2], self.job.random_data.k, seed=self.job.seed)
-        return evaluate(trained.valid_scores, self.held, mar, notes, kept.aims_at, self.job.pairwise, self.unseen)
+        return evaluate(trained.valid_scores, self.held, mar, notes, kept.aims_at, self.job.pairwise, self.unseen, self.job.random_data.validation is not None)
 
 
 def _supported(objective: Objective, labels: Labels, unseen: str | None) -> GuardRails:
@@ -266,4 +270,4 @@ def _last_histories(log: ImpressionLog) -> dict[str, tuple[str, ...]]:
     order = np.arange(len(log))
     if log.roles.time:
         order = np.argsort(log.frame[log.roles.time[-1]].to_numpy(), kind="stable")
-    return {str(log.unit_labels[i]): found[codes[i]] for i in order}
+    return {label_of(log.unit_labels[i]): found[codes[i]] for i in order}

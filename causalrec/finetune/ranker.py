@@ -14,6 +14,7 @@ import pandas as pd
 
 from causalrec._checks import check_scalar
 from causalrec._display import Displayable
+from causalrec._values import label_of
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
@@ -182,8 +183,8 @@ class Ranker(Displayable):
         for g in given:
             if isinstance(g, (list, tuple, np.ndarray)):
                 out.append(tuple(check_texts(g, "a history")))
-            elif str(g) in self.histories:
-                out.append(self.histories[str(g)])
+            elif label_of(g) in self.histories:
+                out.append(self.histories[label_of(g)])
             else:
                 raise ArgumentError(
                     f"user {g!r} was not in the log; give a history instead, a list of texts ([] for none)."
@@ -264,9 +265,12 @@ class Ranker(Displayable):
         return [{k: r.get(k) for k in wanted if k in self.history[0]} for r in self.history]
 
     def _notes(self) -> list[str]:
-        risk = "doubly robust, nats per impression" if self.evaluation.risk_of == "clicks" else self.evaluation.risk_name("DR")
+        e = self.evaluation
+        risk = "held-out, " + ("doubly robust, nats per impression" if e.risk_of == "clicks" else e.risk_name("DR"))
+        if e.random_judged:
+            risk = f"of randomly drawn impressions, nats {'a pair' if e.risk_of == 'pairs' else 'per impression'}"
         return [
-            f"loss: of the objective on training rows; risk: held-out, {risk}.",
+            f"loss: of the objective on training rows; risk: {risk}.",
             *self.guard_rails.warnings,
             *([] if self.choice is None else [self.choice._title() + "."]),
             self.evaluation._title() + ".",

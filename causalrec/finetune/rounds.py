@@ -24,6 +24,7 @@ from causalrec.finetune.processes import check_shared
 from causalrec.finetune.ranking import quantity
 from causalrec.finetune.risk import Ratio, risk_difference
 from causalrec.finetune.weighing import RandomData, Weighing
+from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
 from causalrec.scores import Estimate
 
@@ -111,6 +112,7 @@ def update(
         )
     if not isinstance(how, Weighing):
         raise ArgumentError(f"weighing is {how!r}; must be Weighing(...), or None for the ranker's own.")
+    _check_labels(ranker, how)
     check_path(output, "output")
     check_shared(output)
     rng = as_generator(random_state)
@@ -121,23 +123,23 @@ def update(
     new = job.prepared(ranker.known_items, Met(ranker.seen_units, ranker.held_units))
     check_support(new.labels, "the new log, whose doubly robust risk decides the promotion")
     mixed, replayed = _with_replay(new, ranker, replay, rng)
-    trained = mixed.ranker(output, ranker.trained.network.learned())
+    made = mixed.ranker(output, ranker.trained.network.learned())
+    held_units = np.union1d(ranker.held_units, made.held_units)
+    trained = replace(made, seen_units=np.union1d(ranker.seen_units, made.seen_units), held_units=held_units)  # its encoder was theirs before
     old_f, new_f = ranker.score_log(new.valid), trained.trained.valid_scores
     risk = risk_difference(new_f, old_f, new.held, ranker.objective.aims_at, job.pairwise)
     promoted = risk.value < -bar * risk.std_error
     kept = trained if promoted else ranker
-    effect, moved, missing = _effects(kept, (ranker, trained), new, job.seed)
+    effect, moved, missing = _effects(kept, (ranker, trained), new, how.plan, job.seed)
     record = Round(
         len(ranker.rounds) + 1, len(log), len(new.valid), replayed, promoted, risk, _value_difference(new_f, old_f, new.held), effect,
         _reason(promoted, risk, bar, ranker.evaluation.risk_of) + ("" if new.unseen else FEW_UNSEEN) + missing, moved, ranker.evaluation.risk_of,
     )  # fmt: skip
-    held_units = np.union1d(ranker.held_units, trained.held_units)
     if not promoted:
         return replace(ranker, rounds=(*ranker.rounds, record), held_units=held_units)
-    judged = evaluate(new_f, new.held, None, ("The held-out users of the new log decided the promotion.",), ranker.objective.aims_at, job.pairwise, new.unseen)
+    judged = evaluate(new_f, new.held, None, ("The held-out users of the new log are those who chose when to stop and decided the promotion.",), ranker.objective.aims_at, job.pairwise, new.unseen)
     return replace(
-        trained, rounds=(*ranker.rounds, record), choice=ranker.choice, histories=ranker.histories | trained.histories,
-        seen_units=np.union1d(ranker.seen_units, trained.seen_units), held_units=held_units, evaluation=judged,
+        trained, rounds=(*ranker.rounds, record), choice=ranker.choice, histories=ranker.histories | trained.histories, evaluation=judged,
     )  # fmt: skip
 
 
@@ -148,6 +150,17 @@ def _check_roles(ranker: Ranker, log: ImpressionLog) -> None:
         raise ArgumentError(
             f"the ranker was trained on a log that declares {', '.join(ranker.roles)}; this one declares {', '.join(mine)}: read it with the same roles ({odd[0]}= "
             f"{'is missing' if odd[0] in ranker.roles else 'is too much'})."
+        )
+
+
+def _check_labels(ranker: Ranker, how: Weighing) -> None:
+    """What is learnt, replayed and compared has to be one thing: clicks, or clicks over P(examined)."""
+    before, now = ranker.evaluation.if_examined, how.examination is not None
+    if before != now:
+        words = {True: "clicks divided by P(examined)", False: "clicks as they are"}
+        raise ArgumentError(
+            f"the ranker has learnt {words[before]}, and this update would learn {words[now]}: neither their rows nor their risks can stand side by side. "
+            f"{'Pass the curve' if before else 'Leave examination= out'} (weighing=Weighing(...)), or train a new ranker with finetune."
         )
 
 
@@ -177,7 +190,7 @@ def _value_difference(new_f: Any, old_f: Any, held: Labels) -> Estimate:
     return value(new_f).less(value(old_f)).estimate(held)
 
 
-def _effects(kept: Ranker, rivals: tuple[Ranker, Ranker], new: Prepared, seed: int) -> tuple[Estimate | None, Estimate | None, str]:
+def _effects(kept: Ranker, rivals: tuple[Ranker, Ranker], new: Prepared, plan: Plan | None, seed: int) -> tuple[Estimate | None, Estimate | None, str]:
     """Effect of the treatment among held-out users whom no round has trained on, by the encoder kept; by the new one less by the old one; what is missing, in words."""
     from causalrec.estimate import estimate
     from causalrec.identify import identify
@@ -199,7 +212,7 @@ def _effects(kept: Ranker, rivals: tuple[Ranker, Ranker], new: Prepared, seed: i
 
     def by(one: Ranker) -> Estimate:
         embedded = embed(fresh, one.encoder)
-        return estimate(embedded, identify(embedded), random_state=seed).analysis.effect
+        return estimate(embedded, plan or identify(embedded), random_state=seed).analysis.effect
 
     try:
         if not kept.adapter.tunes:

@@ -14,7 +14,7 @@ from causalrec.report.design import PACKAGES, version
 from causalrec.report.parts import Part
 from causalrec.report.results import records
 from causalrec.report.training_plots import S_BOUNDS, kept_epoch, of_risk, question_of_ranker
-from causalrec.report.training_words import clusters, of_users, spread
+from causalrec.report.training_words import of_users, spread
 from causalrec.scores import Estimate
 
 OF_ESTIMATORS = {
@@ -52,7 +52,7 @@ def value(ranker: Ranker) -> list[Part]:
             training_plots.plot_ranker_value(e, question=q),
             "ranker-value",
             title="The ranker’s choice beside today’s",
-            description=f"Lines are 95 % intervals, clustered by {clusters(ranker)}. The difference is paired: both choices are of the same users.",
+            description=f"Lines are 95 % intervals, clustered by {e.clusters}. The difference is paired: both choices are of the same users.",
             data=parts.table("With 95 % intervals", rows, name="ranker-value", raw=_raw("choice", e.values)),
         ),
         *([] if "caused" in e.values else [parts.text("What happens when an item is not shown was not seen, so that caused clicks are unknown.")]),
@@ -81,8 +81,8 @@ def risk(ranker: Ranker) -> list[Part]:
         parts.figure(
             training_plots.plot_risks(e),
             "ranker-risk",
-            title="Held-out risk, four estimators side by side",
-            description=f"{e.risk_name('each estimator').capitalize()}, on held-out users, less is better; lines are 95 % intervals, clustered by {clusters(ranker)}.",
+            title="Held-out risk, four estimators side by side" if len(e.risks) > 1 else "Held-out risk",
+            description=f"{e.risk_name('each estimator').capitalize()}, on held-out users, less is better; lines are 95 % intervals, clustered by {e.clusters}.",
             data=parts.table(f"{q.label.capitalize()}, with 95 % intervals", rows, name="ranker-risk", raw=raw),
         ),
     ]
@@ -152,12 +152,13 @@ def training(ranker: Ranker) -> list[Part]:
     """What learnt, how long it took, and the risks by epoch."""
     learnt = [{k: r.get(k) for k in OF_EPOCHS if k in ranker.history[0]} for r in ranker.history]
     table = parts.table("By epoch: loss of the objective on training rows; the others are held out", learnt, name="ranker-epochs", raw=list(ranker.history))
-    kept = kept_epoch(ranker)
+    kept, e = kept_epoch(ranker), ranker.evaluation
+    judge = "risk on randomly drawn impressions" if e.random_judged else "held-out risk"
     drawn = parts.figure(
         training_plots.plot_epochs(ranker),
         "ranker-epochs",
         title="Loss and held-out risks by epoch",
-        description=f"The weights of epoch {kept['epoch']:g} were kept: the latest whose held-out risk ({kept['risk']:.4f} nats) is not shown to be above the lowest.",
+        description=f"The weights of epoch {kept['epoch']:g} were kept: the latest whose {judge} ({kept['risk']:.4f} {of_risk(e.risk_of, thousand=False).label}) is not shown to be above the lowest.",
         data=table,
     )
     return [parts.facts(_size(ranker)), drawn]
@@ -268,7 +269,10 @@ def assumptions(ranker: Ranker) -> list[Part]:
     if ranker.weighing is None or ranker.weighing.examination is None:
         said.append("a candidate that was shown was looked at: clicks were not divided by P(examined | position)")
     overturn = [_sentence(w) for w in warnings_of(ranker)]
-    overturn.append("The held-out users also stopped the training (and chose the objective, where several competed): new users may be served a little worse.")
+    if ranker.evaluation.random_judged:
+        overturn.append("Randomly drawn impressions stopped the training (and chose the objective, where several competed): nothing was chosen on the held-out users.")
+    else:
+        overturn.append("The held-out users also stopped the training (and chose the objective, where several competed): new users may be served a little worse.")
     overturn.append("An experiment in which some users get the ranker, by lot: it outranks this page.")
     return [
         parts.text("The log cannot test the following; whoever doubts one of them doubts the result:"),

@@ -19,13 +19,7 @@ def spread(q: Question, e: Estimate) -> str:
 def of_users(ranker: Ranker) -> str:
     """``754 candidate impressions of 79 held-out users``."""
     e = ranker.evaluation
-    return f"{e.n:,} candidate impressions of {e.n_users:,} held-out users"
-
-
-def clusters(ranker: Ranker) -> str:
-    """By what errors are clustered: ``"user and item"``, or ``"user"`` where no item was declared or the rows are not kept."""
-    items = ranker.replay is not None and ranker.replay.labels.items is not None
-    return "user and item" if items else "user"
+    return f"{e.n:,} held-out candidate impressions" if e.clusters.startswith("row") else f"{e.n:,} candidate impressions of {e.n_users:,} held-out users"
 
 
 def decision(ranker: Ranker) -> tuple[str, str]:
@@ -65,7 +59,7 @@ def debiasing(ranker: Ranker) -> str:
 def sentences(ranker: Ranker) -> list[str]:
     """What stands below the decision."""
     e, q = ranker.evaluation, question_of_ranker(ranker)
-    said = [f"Judged off policy (doubly robust) on {of_users(ranker)}; errors are clustered by {clusters(ranker)}."]
+    said = [f"Judged off policy (doubly robust) on {of_users(ranker)}; errors are clustered by {e.clusters}."]
     if "caused" in e.values:
         said.append(f"What its choice causes: {spread(q, e.values['caused'])} {q.label}; the rest would be clicked without being shown.")
     if ranker.objective.aims_at == "clicks":

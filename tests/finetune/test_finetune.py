@@ -22,8 +22,10 @@ from causalrec.errors import (
     TrainingError,
 )
 from causalrec.finetune import preparation
+from causalrec.finetune.choice import choose
 from causalrec.finetune.labelling import _check_certain, labels_of
 from causalrec.finetune.risk import held_out_loss
+from causalrec.scores import Estimate
 
 ALL = [cr.Naive(), cr.IPS(), cr.DR(), cr.DRJL(), cr.MRDR(), cr.POEM(), cr.BanditNet(), cr.UpliftWeighted()]
 
@@ -80,6 +82,15 @@ def test_auto_has_naive_as_its_rival(small_log: cr.ImpressionLog, quick: cr.Trai
     assert set(found.choice.differences) == {"SNIPS", "DR"}
     best = min(found.choice.differences.values(), key=lambda e: e.value)
     assert (found.objective.name == "naive") == (best.value >= -best.std_error)
+
+
+def test_the_best_of_those_that_beat_naive_is_chosen() -> None:
+    def found(value: float, se: float) -> Estimate:
+        return Estimate(value, se, value - 2 * se, value + 2 * se, float("nan"), 100, np.empty(0))
+
+    rivals = {"SNIPS": found(-0.002, 0.001), "DR": found(-0.009, 0.002), "MRDR": found(-0.010, 0.012)}
+    assert choose(rivals, 1.0) == "DR", "the lowest is not shown to beat naive, and does not stand in the way of one that is"
+    assert choose(rivals, 5.0) == choose({}, 1.0) == "naive"
 
 
 def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:

@@ -199,9 +199,13 @@ def test_a_round_compares_the_effect_by_the_new_encoder_with_that_by_the_old_one
     )
     second = replace(second, frame=second.frame.assign(user_id="new-" + second.frame["user_id"]))
     began = small(first, tmp_path / "out", adapter=cr.LoRA(rank=2), training=cr.Training(progress=False, max_length=8, learning_rate=5e-4))
-    found = began.update(second, random_state=0, standard_errors=0)
+    found = began.update(second, random_state=0, standard_errors=0, output=tmp_path / "next")
     one = found.rounds[0]
     assert one.effect is not None, one.reason
+    whose = cr.TextEmbedder(str(tmp_path / "next" / "encoder")).seen_units
+    assert np.isin(began.seen_units, whose).all(), "what lies in the folder remembers the users of every round"
+    naive = small(second, tmp_path / "chained", encoder=began.encoder, objective=cr.Naive(), epochs=1)
+    assert np.isin(np.union1d(began.seen_units, naive.train.unit_hashes), naive.seen_units).all(), "so does an encoder that began as another's"
     assert one.effect_moved is not None
     assert 0 < abs(one.effect_moved.value) < one.effect.std_error
     assert 0 < one.effect_moved.std_error < one.effect.std_error, "it is of the same users"
@@ -243,6 +247,14 @@ def test_an_update_checks_its_options(ranker: cr.Ranker, small_log: cr.Impressio
         ranker.update(small_log, weighing="x")
     with pytest.raises(cr.CausalRecError, match="output is 3, must be the path"):
         ranker.update(small_log, output=3)  # type: ignore[arg-type]
+
+
+def test_an_update_learns_and_compares_one_kind_of_label(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:
+    with pytest.raises(cr.CausalRecError, match=r"has learnt clicks as they are, and this update would learn clicks divided by P\(examined\)"):
+        ranker.update(small_log, weighing=replace(ranker.weighing, examination={k: 1 / k for k in range(1, 11)}))
+    divided = replace(ranker, evaluation=replace(ranker.evaluation, if_examined=True))
+    with pytest.raises(cr.CausalRecError, match=r"Pass the curve"):
+        divided.update(small_log)
 
 
 def test_an_update_needs_the_same_roles(ranker: cr.Ranker, small_log: cr.ImpressionLog) -> None:

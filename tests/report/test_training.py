@@ -104,6 +104,14 @@ def test_s_that_drifts_away_is_said(ranker: cr.Ranker) -> None:
     assert len(warnings_of(drifted)) == len(warnings_of(ranker)) + 1
 
 
+def test_who_stopped_the_training_is_said(ranker: cr.Ranker) -> None:
+    random = replace(ranker, evaluation=replace(ranker.evaluation, random_judged=True))
+    for one, word in ((ranker, "The held-out users also stopped the training"), (random, "Randomly drawn impressions stopped the training")):
+        assert word in str(report(one).context["sections"]["ranker-assumptions"])
+    assert "risk: held-out, doubly robust" in ranker.summary()
+    assert "risk: of randomly drawn impressions" in random.summary()
+
+
 def test_whether_debiasing_paid(ranker: cr.Ranker) -> None:
     def chose(name: str, value: float) -> cr.Ranker:
         return replace(ranker, choice=ObjectiveChoice(name, {"SNIPS": estimate(value, 0.002), "DR": estimate(0.01, 0.002)}, 1.0, "36 held-out users"))
