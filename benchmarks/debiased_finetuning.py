@@ -1,6 +1,6 @@
 """What ``finetune`` recovers of what an old recommender's bias costs, on logs whose truth is known (``debiased_worlds``).
 
-    CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified] [--cells ...] [--seeds 1] [--adapter frozen|lora] [--rows N]
+    CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified|dropout] [--cells ...] [--seeds 1] [--adapter frozen|lora] [--rows N]
 
 "oracle, as informed", on request after "SNIPS true", is the oracle with as few rows as SNIPS has information: the training rows of the log
 divided by the dispersion of its labels (``objectives.dispersion``). What it lacks to the oracle is the price of few labels, and no bias.
@@ -8,10 +8,12 @@ gap: 22 cells. Arms: naive; SNIPS and DR with true P(shown) and true θ(slot); S
 ``position_curve``); the oracle, naive training on relevance labels of all rows. "examination seen", on request, is SNIPS that is told
 which rows were looked at: what no log says, and so a bound on what can be recovered from clicks. The share of the oracle-minus-naive NDCG@10
 gap that an arm recovers has a 95 % interval over held-out users (bootstrap of users).
-misspecified: 5 cells × 4 ways of being wrong (``MISSPECIFIED``; "power" squares θ as well). NDCG@10 less that of naive,
-one-sided p by user, Holm. Two arms: SNIPS as it is, and ``Auto`` over SNIPS and DR (its naive arm divides by θ as well).
+misspecified: 5 cells × 4 ways of being wrong (``MISSPECIFIED``; "power" squares θ as well). NDCG@10 less that of naive, which is given the
+same curve (dividing by θ is no merit of an objective) and stopped by the same wrong risk; one-sided p by user, Holm; less that of naive on plain
+clicks beside it. Two arms: SNIPS as it is, and ``Auto`` over SNIPS and DR.
 ``read_log`` refuses most of these propensities ("refused"); they are put in behind its back. ``finetune`` refuses a θ that
 is below the clicks ("refusal"), and such a cell has no difference.
+dropout: NDCG@10 of SNIPS with true propensities at ``Head(dropout=)`` of ``DROPOUTS``, less that without, in the 5 cells.
 Off-policy value: of each debiased ranker, on the users whom ``finetune`` held out, against the mean true relevance of the
 rows chosen; its standard error is also of the draw of users, which this truth is conditional on, so that coverage is high.
 
@@ -55,6 +57,7 @@ BASES = (
     "headlines-popular-steep-match", "books-popular-steep-match", "headlines-mild-flat-match", "books-mild-flat-match",
     "headlines-thin-overlap",
 )  # fmt: skip
+DROPOUTS = (0.0, 0.1, 0.3)
 ONE = cr.RidgeLogistic(variances=(0.1,))
 RECIPE = cr.NuisanceRecipe(ONE, ONE)
 EPOCHS = {"frozen": 4, "lora": 2}
@@ -78,6 +81,8 @@ def spec(world: worlds.World, arm: str, seed: int) -> tuple[cr.ImpressionLog, An
         return log.take(np.sort(rows)), cr.Naive(), None
     if arm == BOUND:
         return world.seen_log(), cr.SNIPS(), None
+    if arm.startswith("dropout"):
+        return world.log(), cr.SNIPS(), true
     if arm in ("SNIPS true", "DR true"):
         return world.log(), cr.SNIPS() if arm.startswith("SNIPS") else cr.DR(), true
     if arm == "SNIPS estimated":
@@ -89,7 +94,7 @@ def spec(world: worlds.World, arm: str, seed: int) -> tuple[cr.ImpressionLog, An
     wrong = worlds.misspecified(world, how)
     log = world.log()
     log = replace(log, frame=log.frame.assign(logged=wrong))  # read_log would refuse it: see ``refused``
-    return log, cr.Auto(candidates=(cr.SNIPS(), cr.DR())) if objective == "Auto" else cr.SNIPS(), true
+    return log, {"Auto": cr.Auto(candidates=(cr.SNIPS(), cr.DR())), "SNIPS": cr.SNIPS(), "Naive": cr.Naive()}[objective], true
 
 
 def refused(world: worlds.World, how: str) -> bool:
@@ -110,11 +115,12 @@ def run(cell: str, seed: int, arm: str, adapter: str, world: worlds.World | None
     began = time.perf_counter()
     world = world or worlds.CELLS[cell].draw(seed, int(rows or worlds.ROWS))
     log, objective, curve = spec(world, arm, seed)
+    head = replace(HEAD, dropout=float(arm.split()[1])) if arm.startswith("dropout") else HEAD
     embedder = cr.TextEmbedder(progress=False)
     folder = Path(tempfile.mkdtemp())
     try:
         ranker = cr.finetune(
-            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[which], head=HEAD, epochs=EPOCHS[which], training=TRAINING,
+            cr.embed(log, embedder), objective=objective, adapter=ADAPTERS[which], head=head, epochs=EPOCHS[which], training=TRAINING,
             weighing=cr.Weighing(nuisances=RECIPE, examination=curve), encoder=embedder, output=folder / "run", random_state=seed,
         )  # fmt: skip
     except EstimationError as refusal:
@@ -199,17 +205,18 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
         for how in worlds.MISSPECIFIED:
             for objective in ("SNIPS", "Auto"):
                 for seed in seeds:
-                    mine, naive = read(cell, seed, f"{objective}, {how}", "frozen"), read(cell, seed, "naive", "frozen")
-                    if mine is None or naive is None:
+                    mine, rival, plain = (read(cell, seed, arm, "frozen") for arm in (f"{objective}, {how}", f"Naive, {how}", "naive"))
+                    if mine is None or rival is None or plain is None:
                         continue
                     if "refusal" in mine[1]:
                         rows.append({"cell": cell, "how": how, "objective": objective, "seed": seed, "refusal": mine[1]["refusal"]})
                         continue
-                    d = mine[0] - naive[0]
-                    z = d.mean() / (d.std() / np.sqrt(len(d)))
+                    d = mine[0] - rival[0]
+                    z = d.mean() / (d.std() / np.sqrt(len(d))) if d.any() else 0.0
                     rows.append({
                         "cell": cell, "how": how, "objective": objective, "seed": seed, "chosen": mine[1]["chosen"], "refused": mine[1]["refused"],
-                        "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d))), "p_below": float(norm.cdf(z)),
+                        "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d))), "p_below": float(norm.cdf(z)) if d.any() else 1.0,
+                        "difference_to_plain": float((mine[0] - plain[0]).mean()),
                     })  # fmt: skip
     for objective in ("SNIPS", "Auto"):
         group = sorted((r for r in rows if r["objective"] == objective and "p_below" in r), key=lambda r: r["p_below"])
@@ -217,6 +224,18 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
         for k, r in enumerate(group):
             worst = max(worst, min(1.0, (len(group) - k) * r["p_below"]))
             r["p_holm"] = worst
+    return rows
+
+
+def dropout_table(seeds: list[int]) -> list[dict[str, Any]]:
+    rows = []
+    for p in DROPOUTS[1:]:
+        for cell in BASES:
+            for seed in seeds:
+                mine, without = (read(cell, seed, f"dropout {q}", "frozen") for q in (p, 0.0))
+                if mine is not None and without is not None:
+                    d = mine[0] - without[0]
+                    rows.append({"cell": cell, "seed": seed, "dropout": p, "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d)))})
     return rows
 
 
@@ -242,7 +261,8 @@ def write(seeds: list[int]) -> None:
     made = {name.stem.rsplit("-", 1)[1] for name in CACHE.glob("*.npz")}
     rows = _joined(before["gap"], [r for adapter in sorted(made) for r in gap_table(seeds, adapter)], ("cell", "seed", "adapter"))
     wrong = _joined(before["misspecified"], misspecified_table(seeds), ("cell", "how", "objective", "seed"))
-    RESULTS.write_text(json.dumps({"gap": rows, "misspecified": wrong, "off_policy": off_policy([r for r in rows if r["adapter"] == "frozen"])}, indent=1))
+    dropped = _joined(before.get("dropout", []), dropout_table(seeds), ("cell", "seed", "dropout"))
+    RESULTS.write_text(json.dumps({"gap": rows, "misspecified": wrong, "dropout": dropped, "off_policy": off_policy([r for r in rows if r["adapter"] == "frozen"])}, indent=1))
 
 
 def _joined(before: list[dict[str, Any]], now: list[dict[str, Any]], key: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -252,7 +272,7 @@ def _joined(before: list[dict[str, Any]], now: list[dict[str, Any]], key: tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["gap", "misspecified"], default="gap")
+    parser.add_argument("--part", choices=["gap", "misspecified", "dropout"], default="gap")
     parser.add_argument("--cells", nargs="*")
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=1)
@@ -266,11 +286,12 @@ def main() -> None:
     first = worlds.TUNING if options.tuning else worlds.SEED
     seeds = list(range(first + options.skip, first + options.skip + options.seeds))
     cells = options.cells or ([*BASES, *(c for c in worlds.CELLS if c not in BASES)] if options.part == "gap" else list(BASES))
-    wrong = [f"{o}, {how}" for how in worlds.MISSPECIFIED for o in ("SNIPS", "Auto")]
+    wrong = [f"{o}, {how}" for how in worlds.MISSPECIFIED for o in ("Naive", "SNIPS", "Auto")]
+    arms = {"gap": options.arms, "misspecified": ["naive", *wrong], "dropout": [f"dropout {p}" for p in DROPOUTS]}[options.part]
     for seed in seeds:
         for cell in cells:
             world = None
-            for arm in options.arms if options.part == "gap" else ["naive", *wrong]:
+            for arm in arms:
                 world = run(cell, seed, arm, adapter, world)
             if not options.tuning:
                 write(seeds)
