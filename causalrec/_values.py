@@ -14,6 +14,14 @@ import pandas as pd
 from causalrec.errors import ColumnError, LogError
 
 
+TO_DO = {
+    "outcome": "drop these rows. Where they were not shown and nobody saw what would have happened, put 0 there instead: finetune needs them as candidates, and learns from rows shown.",
+    "instrument": "drop these rows.",
+    "treatment": "drop these rows.",
+}
+"""What to do about numbers that are missing, by role."""
+
+
 def check_columns(frame: pd.DataFrame, roles: Mapping[str, tuple[str, ...]]) -> None:
     """Raise ``LogError`` for the first column whose values its role cannot have."""
     for role, names in roles.items():
@@ -71,11 +79,7 @@ def check_number(column: pd.Series, role: str) -> npt.NDArray[np.float64]:
     if bad.any():
         raise LogError(
             f"column {name!r} ({role}) is NaN or infinite in {int(bad.sum()):,} of {len(values):,} rows (first at row {int(np.flatnonzero(bad)[0])}); "
-            + (
-                "drop these rows."
-                if role in ("outcome", "instrument", "treatment")
-                else "impute it and add an indicator column, or drop these rows."
-            )
+            + TO_DO.get(role, "impute it and add an indicator column, or drop these rows.")
         )
     return values
 
