@@ -141,7 +141,7 @@ def examination(ranker: Ranker) -> list[Part]:
         training_plots.plot_examination(curve),
         "ranker-examination",
         title="P(examined | position)",
-        description="Relative to the first position; lines are 95 % intervals, clustered by user. The click rate falls by where the old recommender put what would be clicked anyway as well.",
+        description="Relative to the first position; lines are 95 % intervals, clustered by user. The click rate falls for another reason as well: the old recommender puts first what would be clicked anyway.",
         data=parts.table("P(examined | position)", rows, name="ranker-examination", raw=records(curve.to_frame())),
     )
     said = parts.text("Clicks were divided by the chance that their position was looked at, so that values and risks are of rows that are shown and looked at, today’s as well.")
