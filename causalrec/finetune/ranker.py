@@ -19,7 +19,7 @@ from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
-from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log
+from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log, labels_by_words
 from causalrec.finetune.fitting import Trained, unit_vectors
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
@@ -59,7 +59,8 @@ class Ranker(Displayable):
         Where its checkpoints and its encoder are.
     base : TextEmbedder
         The encoder that it started from.
-    known_items : mapping of label, or words that one item alone has, to number
+    known_items : mapping of label to number
+        The items that have an effect, by id and (after a mark, ``feed.BY_WORDS``) by words that one item alone has.
     histories : mapping of user label to texts
         The last history of each user of the log, by which ``score`` knows users.
     seen_units : (m,) uint64
@@ -148,7 +149,8 @@ class Ranker(Displayable):
             return np.empty((len(histories), 0))
         pairs = [t for _ in histories for t in texts]
         codes = np.repeat(np.arange(len(histories)), len(texts))
-        feed = feed_of(pairs, (histories, codes) if self.has_history else None, self.head.kind, pairs, self.known_items)
+        labels = labels_by_words(pairs) if self.known_items else None
+        feed = feed_of(pairs, (histories, codes) if self.has_history else None, self.head.kind, labels, self.known_items)
         return self._score(feed).reshape(len(histories), len(texts))
 
     def rank(self, user_or_history: Any, items: Sequence[str], k: int = 10) -> pd.DataFrame:

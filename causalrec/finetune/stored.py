@@ -30,7 +30,7 @@ from causalrec.scores import Estimate
 if TYPE_CHECKING:
     from causalrec.finetune.ranker import Ranker
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST, ARRAYS, WORDS = "ranker.json", "arrays.npz", "words.json"
 KNOWN: dict[str, type] = {
     kind.__name__: kind

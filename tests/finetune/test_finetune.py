@@ -22,6 +22,7 @@ from causalrec.errors import (
     TrainingError,
 )
 from causalrec.finetune import preparation
+from causalrec.finetune.feed import feed_of_log, labels_by_words, numbered
 from causalrec.finetune.labelling import _check_certain, labels_of
 from causalrec.finetune.risk import held_out_loss
 
@@ -95,12 +96,27 @@ def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Train
     t, y = found.replay.labels.t, found.replay.labels.y
     began = float(np.log((t @ y / t.sum()) / (1 - t @ y / t.sum())))
     assert found.trained.network.score.constant.item() == pytest.approx(began, abs=1e-6), "pairs say nothing of a constant, and rounding must not"
-    assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(small_log.frame["title"])
+    assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(labels_by_words(small_log.frame["title"]))
     assert set(found.known_items.values()) == set(range(60))
     log = small_log.take(np.arange(5))
     histories, codes = log.histories()
     for i, title in enumerate(log.frame["title"]):  # asked by its words, an item has the effect that it has in a log
         np.testing.assert_allclose(found.score([list(histories[codes[i]])], [title])[0, 0], found.score_log(log)[i], atol=1e-6)
+
+
+def test_an_id_that_reads_like_another_item_s_words_is_not_taken_for_them(ranker: cr.Ranker, small_log: cr.ImpressionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = small_log.frame["item_id"].unique()[:2]
+    title = small_log.frame.loc[small_log.frame["item_id"] == first, "title"].iloc[0]
+    log = changed(small_log, item_id=small_log.frame["item_id"].replace({second: title}))
+    known = numbered(log)
+    of_id, of_words = known[title], known[labels_by_words([title])[0]]
+    assert known[first] == of_words != of_id
+    asked: list[Any] = []
+    monkeypatch.setattr(cr.Ranker, "_score", lambda self, feed: asked.append(feed.item_effect) or np.zeros(len(feed)))
+    replace(ranker, known_items=known).score(None, [title])
+    assert asked[0].tolist() == [of_words]
+    unknown = changed(small_log, item_id=title)
+    assert (feed_of_log(unknown, "two-tower", numbered(small_log)).item_effect == -1).all(), "a new item, whatever its id reads like"
 
 
 @pytest.mark.slow
