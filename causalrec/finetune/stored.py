@@ -45,6 +45,7 @@ OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_ra
 OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second", "kept")
 OF_FEED = ("item", "starts", "members", "history", "item_effect")
 OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items", "examined", "users")
+OF_ALL_LABELS = ("clip", "logged", "if_examined")
 
 
 def to_plain(value: Any) -> Any:
@@ -107,7 +108,7 @@ def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
             "base": {"model": base.model, "revision": base.revision, "max_length": base.max_length, "fingerprint": base.fingerprint},
             "has_history": ranker.has_history, "ranker": {n: to_plain(getattr(ranker, n)) for n in OF_RANKER},
             "trained": {n: to_plain(getattr(ranker.trained, n)) for n in OF_TRAINED},
-            "clip": None if ranker.replay is None else [ranker.replay.labels.clip.bound, ranker.replay.labels.logged],
+            "labels": None if ranker.replay is None else {n: to_plain(getattr(ranker.replay.labels, n)) for n in OF_ALL_LABELS},
             "files": {f.name: digest(f) for f in sorted(half.iterdir())},
         }  # fmt: skip
         (half / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -141,7 +142,7 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
     given = {n: from_plain(v) for n, v in manifest["ranker"].items()}
     with np.load(folder / ARRAYS, allow_pickle=False) as found:
         arrays = {n: found[n] for n in found.files}
-    replay = None if words["replay"] is None else Replay(*_rows(arrays, tuple(words["replay"]), manifest["clip"]))
+    replay = None if words["replay"] is None else Replay(*_rows(arrays, tuple(words["replay"]), manifest["labels"]))
     trained = _trained(folder, manifest, given, effects_of(words["known_items"]), base, arrays["valid_scores"], device)
     histories = {user: tuple(h) for user, h in words["histories"].items()}
     return Ranker(
@@ -170,10 +171,10 @@ def _arrays(ranker: Ranker) -> dict[str, Any]:
     return out
 
 
-def _rows(arrays: dict[str, Any], texts: tuple[str, ...], clip: Any) -> tuple[Feed, Labels]:
+def _rows(arrays: dict[str, Any], texts: tuple[str, ...], of_all: dict[str, Any]) -> tuple[Feed, Labels]:
     of_feed: dict[str, Any] = {n: arrays.get(f"feed_{n}") for n in OF_FEED}
     of_labels: dict[str, Any] = {n: arrays.get(f"labels_{n}") for n in OF_LABELS}
-    return Feed(texts, **of_feed), Labels(**of_labels, clip=Clip(clip[0]), logged=clip[1])
+    return Feed(texts, **of_feed), Labels(**of_labels, **{n: from_plain(of_all[n]) for n in OF_ALL_LABELS})
 
 
 def _trained(

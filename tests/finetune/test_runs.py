@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +157,17 @@ def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_pa
     with pytest.raises(OutputError, match="exists and is not empty"):
         ranker.save(tmp_path / "kept")
     ranker.save(tmp_path / "kept", overwrite=True)
+
+
+def test_rows_to_replay_are_saved_whole(ranker: cr.Ranker, tmp_path: Path) -> None:
+    assert ranker.replay is not None
+    n = len(ranker.replay.labels)
+    labels = replace(ranker.replay.labels, if_examined=True, examined=np.linspace(0.5, 1.5, n), clip=cr.Clip(0.2), logged=True)
+    replace(ranker, replay=replace(ranker.replay, labels=labels)).save(tmp_path / "kept")
+    again = cr.Ranker.load(tmp_path / "kept").replay
+    assert again is not None
+    for one in fields(labels):
+        np.testing.assert_array_equal(getattr(again.labels, one.name), getattr(labels, one.name), err_msg=one.name)
 
 
 @pytest.mark.parametrize(
