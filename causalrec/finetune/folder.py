@@ -52,11 +52,16 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def as_folder(folder: str | PathLike[str], kind: str = "a") -> Path:
+    """The folder as a path, or ``ArgumentError``."""
+    if not isinstance(folder, (str, PathLike)) or not str(folder):
+        raise ArgumentError(f"folder is {folder!r}, must be the path of {kind} folder.")
+    return Path(folder)
+
+
 def new_folder(folder: str | PathLike[str], verb: str) -> Path:
     """The folder as a path; ``OutputError`` if something stands there."""
-    if not isinstance(folder, (str, PathLike)) or not str(folder):
-        raise ArgumentError(f"folder is {folder!r}, must be the path of a new folder.")
-    path = Path(folder)
+    path = as_folder(folder, "a new")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise OutputError(f"{path} exists and is not empty, must be a new or an empty folder; {verb} overwrites nothing. Name another one.")
     return path

@@ -21,6 +21,7 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log, labels_by_words
 from causalrec.finetune.fitting import Trained, unit_vectors
+from causalrec.finetune.folder import as_folder
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
@@ -242,16 +243,15 @@ class Ranker(Displayable):
         """
         from causalrec.finetune.stored import save_ranker
 
-        if not processes.is_first():
-            return Path(folder)
-        return save_ranker(self, Path(folder), overwrite)
+        path = as_folder(folder)
+        return save_ranker(self, path, overwrite) if processes.is_first() else path
 
     @staticmethod
     def load(folder: str | Path, *, device: str | None = None) -> Ranker:
         """Read what ``save`` wrote. The pretrained encoder must be where it was, with the same weights."""
         from causalrec.finetune.stored import load_ranker
 
-        return load_ranker(Path(folder), device)
+        return load_ranker(as_folder(folder), device)
 
     def _title(self) -> str:
         t = self.trained

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import causalrec as cr
-from causalrec.errors import OutputError, OverlapError, SavedError, TrainingError
+from causalrec.errors import ArgumentError, OutputError, OverlapError, SavedError, TrainingError
 from causalrec.finetune import run_folder, trainer
 from causalrec.finetune.stopping import Latest
 
@@ -178,6 +178,17 @@ def test_rows_to_replay_are_saved_whole(ranker: cr.Ranker, tmp_path: Path) -> No
         (lambda m: m["ranker"]["objective"].update({"is": "os.system"}), "names 'os.system', which no ranker"),
         (lambda m: m["files"].update({"learned.safetensors": "0"}), "missing or damaged"),
         (lambda m: m["ranker"]["head"].update(width=3), "does not fit what its ranker.json describes"),
+        *((lambda m, n=n: m.pop(n), rf"is damaged \(KeyError: '{n}'\); save") for n in ("base", "ranker", "trained", "labels", "has_history")),
+        (lambda m: m.pop("files"), "is no whole ranker"),
+        (lambda m: m.update(files=sorted(m["files"])), "is no whole ranker"),
+        (lambda m: m["ranker"].pop("roles"), "is damaged .KeyError: 'roles'"),
+        (lambda m: m["trained"].pop("kept"), "is damaged .KeyError: 'kept'"),
+        (lambda m: m["ranker"]["head"].pop("is"), "is damaged .KeyError: 'is'"),
+        (lambda m: m["ranker"]["head"].update(wings=2), "is damaged .TypeError: .*unexpected keyword argument 'wings'"),
+        (lambda m: m["ranker"]["head"].update(width=-3), "is damaged .ArgumentError: width is -3"),
+        (lambda m: m["ranker"].update(head="two-tower"), "is damaged .TypeError: head is 'two-tower'"),
+        (lambda m: m.update(base=[]), "is damaged .TypeError"),
+        (lambda m: m["base"].update(model=5), "is damaged .TypeError: model is 5"),
     ],
 )
 def test_a_spoilt_folder_is_refused(spoil: Any, message: str, ranker: cr.Ranker, tmp_path: Path) -> None:
@@ -187,6 +198,20 @@ def test_a_spoilt_folder_is_refused(spoil: Any, message: str, ranker: cr.Ranker,
     (tmp_path / "kept" / "ranker.json").write_text(json.dumps(manifest))
     with pytest.raises(SavedError, match=message):
         cr.Ranker.load(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("held", ["[]", "null", '"a ranker"', "3"])
+def test_a_manifest_that_describes_nothing_is_refused(held: str, tmp_path: Path) -> None:
+    (tmp_path / "ranker.json").write_text(held)
+    with pytest.raises(SavedError, match="it describes no ranker"):
+        cr.Ranker.load(tmp_path)
+
+
+def test_a_folder_is_a_path(ranker: cr.Ranker) -> None:
+    for call in (cr.Ranker.load, ranker.save):
+        for folder in (5, None, ""):
+            with pytest.raises(ArgumentError, match=f"folder is {folder!r}, must be the path of a folder"):
+                call(folder)  # type: ignore[operator]
 
 
 def test_a_round_says_whether_it_was_promoted_and_why(ranker: cr.Ranker) -> None:
