@@ -196,6 +196,10 @@ BAD_RANDOM: list[tuple[Any, type[Exception], str]] = [
     (lambda log: {"test": drawn(300).assign(clicked=2)}, LogError, "holds other values than 0 and 1"),
     (lambda log: {"test": drawn(300).assign(recommended=0)}, LogError, r"300 of the 300 rows of RandomData\(test=...\) were not shown .*keep the rows shown"),
     (lambda log: {"test": drawn(300).assign(user_id="u")}, LogError, "have one user"),
+    *(
+        (lambda log, c=c: {"validation": drawn(300).assign(**{c: lambda f: f[c].where(np.arange(300) > 1)})}, LogError, rf"RandomData\(validation=...\): column '{c}' .* 2 of 300 rows; drop")
+        for c in ("user_id", "item_id")
+    ),
     (lambda log: {"test": log.frame[log.treatment == 1]}, LogError, "are rows of the log"),
     (lambda log: {"test": drawn(300), "validation": drawn(300).tail(100)}, LogError, r"10\d of the 300 rows of RandomData\(test=...\) are rows of its validation"),
 ]  # fmt: skip
