@@ -97,8 +97,7 @@ def claim(output: Path, identity: dict[str, Any]) -> Path | None:
 def mark_complete(folder: Path, step: int) -> None:
     """Say that all of a checkpoint is written."""
     with room_for(folder, "that the checkpoint is whole"):
-        sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
-        _put(folder / MARK, {"step": step, "files": sizes, "sha256": digest(folder / WEIGHTS)})
+        _put(folder / MARK, {"step": step, "sha256": {f.name: digest(f) for f in sorted(folder.iterdir()) if f.name != MARK}})
 
 
 @contextmanager
@@ -116,7 +115,7 @@ def last_checkpoint(output: Path) -> Path | None:
     """The newest checkpoint that is whole; halves of others are removed."""
     found = sorted(output.glob(PREFIX + "*"), key=lambda p: int(p.name.removeprefix(PREFIX)), reverse=True)
     for candidate in found:
-        if _whole(candidate):
+        if is_whole(candidate):
             return candidate
         shutil.rmtree(candidate, ignore_errors=True)
     return None
@@ -149,12 +148,12 @@ def by_evaluation(log: Iterable[dict[str, Any]]) -> tuple[dict[str, float], ...]
     return tuple(r for _, r in sorted(out.items()) if "risk" in r)
 
 
-def _whole(folder: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint was written, and is as it was."""
     try:
-        mark = json.loads((folder / MARK).read_text())
-        sizes_fit = all((folder / name).stat().st_size == size for name, size in mark["files"].items())
-        return sizes_fit and mark["sha256"] == digest(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError):
+        files = dict(json.loads((checkpoint / MARK).read_text())["sha256"])
+        return WEIGHTS in files and all(digest(checkpoint / name) == known for name, known in files.items())
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -117,9 +117,20 @@ def test_a_damaged_checkpoint_is_passed_over(small_log: cr.ImpressionLog, tmp_pa
     run = tmp_path / "out" / "run"
     newest = run_folder.last_checkpoint(run)
     assert newest is not None
+    (newest / "optimizer.pt").write_bytes(bytes((newest / "optimizer.pt").stat().st_size))
+    (run / "finished.json").unlink()
+    np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, found.trained.valid_scores)
+    assert run_folder.is_whole(newest), "it was trained again from the one before"
+    for file in list(newest.iterdir()):
+        held = file.read_bytes()
+        for damaged in (bytes(len(held)), b"[]", b'{"step": 2, "sha256": []}', b'{"step": 2, "sha256": 3}'):
+            file.write_bytes(damaged)
+            assert not run_folder.is_whole(newest), file.name
+        file.write_bytes(held)
+    assert run_folder.is_whole(newest)
     (newest / run_folder.WEIGHTS).write_bytes(b"damaged")
     assert run_folder.last_checkpoint(run) != newest
-    np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, found.trained.valid_scores)
+    assert not newest.exists()
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
