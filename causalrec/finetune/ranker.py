@@ -179,6 +179,8 @@ class Ranker(Displayable):
         return unit_vectors(self.trained, texts, self.base, self.adapter, self.training.max_length)
 
     def _histories(self, given: Sequence[Any] | None) -> list[tuple[str, ...]]:
+        if given is not None and (isinstance(given, (str, bytes)) or not hasattr(given, "__len__")):
+            raise ArgumentError(f"users_or_histories is {given!r} ({type(given).__name__}); must be a list of users, or of histories: for one user [{given!r}].")
         if given is None or not self.has_history:
             return [()] * (1 if given is None else len(given))
         out = []
@@ -272,5 +274,6 @@ class Ranker(Displayable):
             *self.guard_rails.warnings,
             *([] if self.choice is None else [self.choice._title() + "."]),
             self.evaluation._title() + ".",
+            *(one._title() for one in self.rounds[-1:]),
             *self.notes,
         ]

@@ -351,6 +351,8 @@ def test_refusals(
         (["nobody"], ["a"], "user 'nobody' was not in the log; give a history instead"),
         ([[3]], ["a"], r"a history holds 3 \(int\)"),
         (None, "a title", "items is a str; must be a list of texts"),
+        ("u1", ["a"], r"users_or_histories is 'u1' \(str\); must be a list of users, or of histories: for one user \['u1'\]"),
+        (7, ["a"], r"users_or_histories is 7 \(int\); must be a list of users"),
         (None, [b"x"], r"items holds b'x'"),
     ],
 )

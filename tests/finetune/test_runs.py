@@ -231,6 +231,8 @@ def test_a_round_says_whether_it_was_promoted_and_why(ranker: cr.Ranker) -> None
     assert not strict.rounds[0].promoted
     np.testing.assert_array_equal(strict.score_log(new), ranker.score_log(new))
     assert "The old weights stay" in strict.rounds[0].summary()
+    assert strict.rounds[0]._title() in strict.summary()
+    assert "Round" not in ranker.summary()
     assert strict.rounds[0].n_replayed > 0
     free = ranker.update(new, random_state=0, standard_errors=0, epochs=3)
     assert free.rounds[0].promoted == (free.rounds[0].risk.value < 0)
