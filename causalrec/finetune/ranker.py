@@ -250,7 +250,19 @@ class Ranker(Displayable):
 
     @staticmethod
     def load(folder: str | Path, *, device: str | None = None) -> Ranker:
-        """Read what ``save`` wrote. The pretrained encoder must be where it was, with the same weights."""
+        """Read what ``save`` wrote. The pretrained encoder must be where it was, with the same weights.
+
+        Parameters
+        ----------
+        folder : path
+        device : str or None
+            Where it scores and goes on learning, wherever it was trained; None takes the fastest there is.
+
+        Raises
+        ------
+        SavedError
+            Nothing was saved there, it is damaged or of another version, or the encoder's weights are others now.
+        """
         from causalrec.finetune.stored import load_ranker
 
         return load_ranker(as_folder(folder), device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,7 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
         given, kept, held = (_part(manifest[n], kinds) for n, kinds in (("ranker", OF_RANKER), ("trained", OF_TRAINED), ("base", OF_BASE)))
         of_labels = None if manifest["labels"] is None else _part(manifest["labels"], OF_ALL_LABELS)
         of_all = _part(manifest, OF_ALL)
+    given["training"] = replace(given["training"], device=device)
     base = TextEmbedder(held["model"], revision=held["revision"], max_length=held["max_length"], device=device)
     if base.fingerprint != held["fingerprint"]:
         raise SavedError(

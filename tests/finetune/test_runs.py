@@ -170,6 +170,14 @@ def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_pa
     ranker.save(tmp_path / "kept", overwrite=True)
 
 
+def test_a_ranker_goes_on_where_it_is_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    replace(ranker, training=replace(ranker.training, device="xpu")).save(tmp_path / "kept")
+    again = cr.Ranker.load(tmp_path / "kept", device="cpu")
+    assert again.training == replace(ranker.training, device="cpu")
+    assert again.update(small_log, weighing=ranker.weighing, random_state=0).rounds
+    assert cr.Ranker.load(tmp_path / "kept").training.device is None
+
+
 def test_rows_to_replay_are_saved_whole(ranker: cr.Ranker, tmp_path: Path) -> None:
     assert ranker.replay is not None
     n = len(ranker.replay.labels)
