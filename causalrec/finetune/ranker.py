@@ -56,8 +56,9 @@ class Ranker(Displayable):
         One record an epoch.
     choice : ObjectiveChoice or None
         Where several objectives competed.
-    folder : Path or None
-        Where its checkpoints and its encoder are.
+    folder : Path
+        Where its checkpoints and its encoder are; of a ranker that was loaded, or trained without ``output=``, a temporary one that is gone when
+        Python ends.
     base : TextEmbedder
         The encoder that it started from.
     known_items : mapping of label to number
@@ -118,6 +119,8 @@ class Ranker(Displayable):
     @cached_property
     def encoder(self) -> TextEmbedder:
         """The tuned encoder, as a ``TextEmbedder`` that remembers whose clicks it saw; the pretrained one if it was frozen.
+
+        It is written to ``folder / "encoder"``; ``cr.TextEmbedder`` of that folder, or of a copy of it, is the same.
 
         Raises
         ------

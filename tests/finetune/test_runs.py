@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import causalrec as cr
 from causalrec.errors import ArgumentError, OutputError, OverlapError, SavedError, TrainingError
-from causalrec.finetune import run_folder, trainer
+from causalrec.finetune import run_folder, towers, trainer
 from causalrec.finetune.stopping import Latest
 
 KILLED = """
@@ -168,6 +169,30 @@ def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_pa
     with pytest.raises(OutputError, match="exists and is not empty"):
         ranker.save(tmp_path / "kept")
     ranker.save(tmp_path / "kept", overwrite=True)
+
+
+def tuned(ranker: cr.Ranker, folder: Path, max_length: int = 16) -> cr.Ranker:
+    """The ranker with an encoder of its own, its LoRA drawn at random."""
+    adapter = cr.LoRA(rank=2)
+    network, tokenizer = towers.build(ranker.base._files(), adapter, ranker.head, 0, ranker.has_history, False, 10, 0)
+    with torch.no_grad():
+        for name, weights in network.named_parameters():
+            if "lora_B" in name:
+                weights.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
+    trained = replace(ranker.trained, network=network.eval(), tokenizer=tokenizer)
+    return replace(ranker, adapter=adapter, training=replace(ranker.training, max_length=max_length), trained=trained, folder=folder)
+
+
+def test_the_encoder_of_a_loaded_ranker_outlives_what_is_saved_over_it(ranker: cr.Ranker, tmp_path: Path) -> None:
+    saved = tuned(ranker, tmp_path / "out").save(tmp_path / "kept")
+    again = cr.Ranker.load(saved)
+    encoder = again.encoder
+    assert saved not in Path(encoder.model).parents
+    again.save(saved, overwrite=True)
+    assert sorted(f.name for f in saved.iterdir()) == ["arrays.npz", "learned.safetensors", "ranker.json", "words.json"]
+    encoder.set_params(cache_dir=False)
+    np.testing.assert_allclose(encoder.transform(["a red coat"]), again._vectors(["a red coat"]), atol=1e-5)
+    np.testing.assert_array_equal(encoder.seen_units, ranker.seen_units)
 
 
 def test_a_ranker_goes_on_where_it_is_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
