@@ -182,6 +182,7 @@ def trained_findings(run: TrainedRun, truth: float | None = None) -> dict[str, A
             "report": str(run.output / PAGE),
             "ranker": str(run.output / RANKER),
             "encoder": run.encoder and str(run.encoder),
+            "max_length": r.training.max_length,
         }
     )
 
@@ -204,5 +205,6 @@ def trained_in_short(found: dict[str, Any]) -> str:
         lines.append(("went on from", ", ".join(found["resumed"])))
     lines += [("ranker", f"{found['ranker']}   cr.Ranker.load({found['ranker']!r})"), ("report", found["report"])]
     if found["encoder"]:
-        lines.insert(-1, ("encoder", f"{found['encoder']}   cr.TextEmbedder({found['encoder']!r}), refused on users whose clicks it saw"))
+        call = f"cr.TextEmbedder({found['encoder']!r}, max_length={found['max_length']})"
+        lines.insert(-1, ("encoder", f"{found['encoder']}   {call}, refused on users whose clicks it saw"))
     return in_lines(lines)

@@ -195,6 +195,17 @@ def test_the_encoder_of_a_loaded_ranker_outlives_what_is_saved_over_it(ranker: c
     np.testing.assert_array_equal(encoder.seen_units, ranker.seen_units)
 
 
+@pytest.mark.parametrize("max_length", [8, 64])
+def test_the_encoder_s_folder_reads_as_many_tokens_as_training(max_length: int, ranker: cr.Ranker, tmp_path: Path) -> None:
+    found = tuned(ranker, tmp_path, max_length)
+    texts = ["a red coat", " ".join(f"{colour} coats of wool" for colour in ("red", "blue", "green", "black") * 10)]
+    mine = found._vectors(texts)
+    for encoder in (found.encoder.set_params(cache_dir=False), cr.TextEmbedder(str(found.folder / "encoder"), cache_dir=False, progress=False)):
+        np.testing.assert_allclose(encoder.transform(texts), mine, atol=1e-5)
+    again = tuned(replace(found, base=found.encoder), tmp_path / "further", 2 * max_length)
+    np.testing.assert_allclose(again.encoder.set_params(cache_dir=False).transform(texts), again._vectors(texts), atol=1e-5)
+
+
 def test_a_ranker_goes_on_where_it_is_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
     replace(ranker, training=replace(ranker.training, device="xpu")).save(tmp_path / "kept")
     again = cr.Ranker.load(tmp_path / "kept", device="cpu")
