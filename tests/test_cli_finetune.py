@@ -151,14 +151,21 @@ def test_from_a_file_to_a_folder_and_on(run: Callable[..., Ran], log_path: Path,
     assert again.code == 0, again.err
     more = json.loads(again.out)
     assert more["resumed"] == list(checkpoints(tmp_path / "model"))
-    assert "going on from run/checkpoint-" in again.err
+    assert "found run/checkpoint-" in again.err
     assert more["values"] == found["values"]
     assert "went on from" in trained_in_short(more)
 
-    other = run(*argv[:-4], "--seed", 4, "-o", "model")
-    assert other.code == 1
-    assert "holds a run with another" in other.err
-    assert json.loads((tmp_path / "model" / "ranker" / "ranker.json").read_text())["format"] == FORMAT, "what was there still is"
+    manifest = tmp_path / "model" / "ranker" / "ranker.json"
+    kept = manifest.read_text()
+    assert json.loads(kept)["format"] == FORMAT
+    for options, message in ((("--seed", 4), "holds a run with another"), (("--objective", "auto"), "model holds a run with another objective (run)")):
+        other = run(*argv[:-2], *options, "-o", "model")
+        assert other.code == 1
+        assert message in " ".join(other.err.split())
+        assert manifest.read_text() == kept, "what was there still is"
+    newest, = checkpoints(tmp_path / "model")
+    (tmp_path / "model" / newest / "scheduler.pt").write_bytes(b"")
+    assert checkpoints(tmp_path / "model") != (newest,), "nothing goes on from what is damaged"
 
 
 def test_clicks_over_p_examined(run: Callable[..., Ran], log_path: Path, tmp_path: Path) -> None:
@@ -186,7 +193,7 @@ def test_killed_and_called_again_gives_the_same_ranker(log_path: Path, tmp_path:
     os.kill(cut.pid, signal.SIGKILL)
     cut.wait()
     done = subprocess.run(command("cut"), cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "going on from run/checkpoint-" in done.stderr
+    assert "found run/checkpoint-" in done.stderr
     first, second = json.loads(whole.stdout), json.loads(done.stdout)
     assert second["values"] == first["values"]
     assert second["encoder"] == "cut/encoder"

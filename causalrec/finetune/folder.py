@@ -12,6 +12,8 @@ from pathlib import Path
 
 from causalrec.errors import ArgumentError, OutputError
 
+MANIFEST = "ranker.json"
+"""Describes a saved ranker."""
 COPIED = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "modules.json", "causalrec_*.json", "causalrec_*.npy")  # fmt: skip
 
 

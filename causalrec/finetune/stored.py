@@ -19,7 +19,7 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, effects_of
 from causalrec.finetune.fitting import Trained
-from causalrec.finetune.folder import digest, written
+from causalrec.finetune.folder import MANIFEST, digest, written
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.options import Head, Training
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Kinds = dict[str, type | UnionType]
 FORMAT = 4
-MANIFEST, ARRAYS, WORDS = "ranker.json", "arrays.npz", "words.json"
+ARRAYS, WORDS = "arrays.npz", "words.json"
 KNOWN: dict[str, type] = {
     kind.__name__: kind
     for kind in (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from causalrec.finetune.examination import position_curve
 from causalrec.finetune.policy_value import first_of_each
 from causalrec.finetune.processes import is_first
 from causalrec.finetune.ranker import Ranker
-from causalrec.finetune.run_folder import MARK
+from causalrec.finetune.run_folder import newest_whole, runs_in
 from causalrec.finetune.verb import finetune
 from causalrec.finetune.weighing import RandomData
 from causalrec.pipeline.recipe import Recipe
@@ -83,7 +82,7 @@ def train_log(
     clock = Clock(say)
     resumed = checkpoints(output)
     if resumed:
-        say(f"going on from {', '.join(resumed)} in {output}")
+        say(f"found {', '.join(resumed)} in {output}: the same run goes on from there")
     with listening(say) as heard:
         with clock("reading the words (pretrained encoder)"):
             log = embed(log, recipe.encoder)
@@ -118,16 +117,9 @@ def _claimed(output: Path) -> Path:
 
 
 def checkpoints(output: Path) -> tuple[str, ...]:
-    """The last whole checkpoint of each run in a folder, ``"run/checkpoint-12"``."""
-    last: dict[Path, tuple[int, str]] = {}
-    for mark in output.glob(f"run*/**/{MARK}"):
-        try:
-            step = int(json.loads(mark.read_text())["step"])
-        except (OSError, ValueError, KeyError):
-            continue
-        found = step, str(mark.parent.relative_to(output))
-        last[mark.parent.parent] = max(last.get(mark.parent.parent, found), found)
-    return tuple(name for _, name in sorted(last.values(), key=lambda f: f[1]))
+    """The newest whole checkpoint of each run in a folder, ``"run/checkpoint-12"``: where the same run goes on."""
+    found = map(newest_whole, runs_in(output))
+    return tuple(str(one.relative_to(output)) for one in found if one is not None)
 
 
 def _encoder(ranker: Ranker) -> Path | None:

@@ -16,7 +16,7 @@ import torch
 
 import causalrec as cr
 from causalrec.errors import ArgumentError, OutputError, OverlapError, SavedError, TrainingError
-from causalrec.finetune import run_folder, towers, trainer
+from causalrec.finetune import preparation, run_folder, towers, trainer
 from causalrec.finetune.stopping import Latest
 
 KILLED = """
@@ -158,6 +158,27 @@ def test_a_folder_of_another_run_is_left_alone(small_log: cr.ImpressionLog, tmp_
     with pytest.raises(OutputError, match="is not empty and holds no run of finetune"):
         small(small_log, tmp_path / "mine")
     assert (tmp_path / "mine" / "run" / "thesis.txt").read_text() == "do not touch"
+
+
+def test_a_folder_of_another_kind_of_run_is_refused_before_training(small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def auto(*candidates: Any) -> cr.Ranker:
+        return small(small_log, tmp_path / "many", epochs=1, objective=cr.Auto(candidates))
+
+    auto(cr.SNIPS())
+    one = small(small_log, tmp_path / "one", epochs=1)
+    one.save(tmp_path / "kept")
+    monkeypatch.setattr(preparation, "run", None)  # training would fail
+    for call, message in (
+        (lambda: small(small_log, tmp_path / "many", epochs=1), r"many holds a run with another objective \(runs/naive\)"),
+        (lambda: small(small_log, tmp_path / "one", epochs=1, objective=cr.Auto()), r"one holds a run with another objective \(run\)"),
+        (lambda: auto(cr.DR()), r"many holds a run with another objective \(runs/snips\)"),
+        (lambda: auto(cr.SNIPS(clip=cr.Clip(0.2)), cr.DR()), "snips holds a run with another objective: there it is"),
+        (lambda: one.update(small_log, output=tmp_path / "many"), r"many holds a run with another objective \(runs/naive\)"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            call()
+    with pytest.raises(OutputError, match="kept holds a saved ranker"):
+        one.update(small_log, output=tmp_path / "kept")
 
 
 def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
