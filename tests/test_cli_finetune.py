@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 import causalrec as cr
 from causalrec.cli import main
 from causalrec.errors import ArgumentError, HonestyError
 from causalrec.finetune.stored import FORMAT
-from causalrec.pipeline import WIDTH, trained_in_short
+from causalrec.pipeline import WIDTH, train, trained_in_short
 from causalrec.pipeline.recipe import ADAPTERS, OBJECTIVES, RANKED
 from causalrec.pipeline.train import checkpoints
 from causalrec.settings import FinetuneSettings, Settings, merge, read_settings
@@ -131,6 +132,29 @@ def test_refusals_are_one_line_and_a_status(run: Callable[..., Ran], case: str, 
     assert message in " ".join(done.err.split())
     assert "Traceback" not in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize(("name", "options"), [("ranker", []), ("encoder", ["--adapter", "lora"])])
+def test_what_is_not_of_a_run_is_not_replaced(
+    name: str, options: list[str], run: Callable[..., Ran], log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "embed", None)  # reading the words would fail
+    mine = tmp_path / "model" / name / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("do not touch")
+    done = run("finetune", log_path, *ROLES, *options, "-o", "model")
+    assert done.code == 1
+    assert f"model/{name} holds no " in done.err
+    assert "it is not replaced. Name another folder" in " ".join(done.err.split())
+    assert mine.read_text() == "do not touch"
+
+
+def test_a_device_that_is_not_there_is_missed_before_the_words_are_read(run: Callable[..., Ran], log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "embed", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = run("finetune", log_path, *ROLES, "--device", "cuda", "-o", "model")
+    assert done.code == 2
+    assert "device is 'cuda', which torch does not find here" in " ".join(done.err.split())
 
 
 def test_from_a_file_to_a_folder_and_on(run: Callable[..., Ran], log_path: Path, tmp_path: Path) -> None:

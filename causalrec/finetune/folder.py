@@ -64,9 +64,20 @@ def as_folder(folder: str | PathLike[str], kind: str = "a") -> Path:
 def new_folder(folder: str | PathLike[str], verb: str) -> Path:
     """The folder as a path; ``OutputError`` if something stands there."""
     path = as_folder(folder, "a new")
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if holds_something(path):
         raise OutputError(f"{path} exists and is not empty, must be a new or an empty folder; {verb} overwrites nothing. Name another one.")
     return path
+
+
+def holds_something(path: Path) -> bool:
+    """Whether it is a file, or a folder that is not empty."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def check_replaced(folder: Path, mark: str, why: str) -> None:
+    """Raise ``OutputError`` where a folder that is about to be replaced holds something without a file of this name."""
+    if holds_something(folder) and not (folder / mark).is_file():
+        raise OutputError(f"{folder} holds no {mark}, so that {why}; it is not replaced. Name another folder, or move what is there.")
 
 
 def copy_beside(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from causalrec.errors import TrainingError
 from causalrec.finetune.fitting import most_tokens
-from causalrec.finetune.folder import copy_beside, written
+from causalrec.finetune.folder import check_replaced, copy_beside, written
 from causalrec.represent.text import SEEN_UNITS, TextEmbedder
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def write_encoder(ranker: Ranker, folder: Path) -> TextEmbedder:
     TrainingError
         A prefix or a prompt is no part of an encoder's weights.
     OutputError
-        The folder cannot be written.
+        The folder holds something else, or cannot be written.
     """
     if not ranker.adapter.mergeable:
         raise TrainingError(
@@ -37,6 +37,7 @@ def write_encoder(ranker: Ranker, folder: Path) -> TextEmbedder:
         )
     from causalrec.represent.encoder import _quiet_loading as quiet_loading
 
+    check_replaced(folder, SEEN_UNITS, "no ranker's encoder was written there")
     with written(folder, "the encoder") as part:
         encoder = copy.deepcopy(ranker.trained.network.texts.encoder).cpu()
         if hasattr(encoder, "merge_and_unload"):

@@ -19,7 +19,7 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, effects_of
 from causalrec.finetune.fitting import Trained
-from causalrec.finetune.folder import MANIFEST, digest, written
+from causalrec.finetune.folder import MANIFEST, check_replaced, digest, holds_something, written
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.options import Head, Training
@@ -98,11 +98,9 @@ def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
 
     from causalrec import __version__
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            raise OutputError(f"{folder} exists and is not empty; name another folder, or pass overwrite=True to replace a saved ranker.")
-        if not (folder / MANIFEST).is_file():
-            raise OutputError(f"{folder} holds no {MANIFEST}, so that no ranker was saved there; it is not replaced.")
+    if not overwrite and holds_something(folder):
+        raise OutputError(f"{folder} exists and is not empty; name another folder, or pass overwrite=True to replace a saved ranker.")
+    check_replaced(folder, MANIFEST, "no ranker was saved there")
     with written(folder, "the ranker") as half:
         state = {n: v.detach().cpu().contiguous() for n, v in ranker.trained.network.learned().items()}
         save_file(state, str(half / WEIGHTS))

@@ -11,7 +11,10 @@ import pandas as pd
 
 from causalrec import __version__
 from causalrec.errors import OutputError
+from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.examination import position_curve
+from causalrec.finetune.fitting import need_device
+from causalrec.finetune.folder import MANIFEST, check_replaced
 from causalrec.finetune.policy_value import first_of_each
 from causalrec.finetune.processes import is_first
 from causalrec.finetune.ranker import Ranker
@@ -23,6 +26,7 @@ from causalrec.pipeline.stages import Clock, Say, check_writable, in_lines, list
 from causalrec.report import Report, report
 from causalrec.report.training import warnings_of
 from causalrec.represent import embed
+from causalrec.represent.text import SEEN_UNITS
 
 PAGE, RANKER, ENCODER = "report.html", "ranker", "encoder"
 OF_ESTIMATE = ("value", "std_error", "ci_lower", "ci_upper")
@@ -74,11 +78,12 @@ def train_log(
     Raises
     ------
     OutputError
-        The folder cannot be written to; nothing was computed.
+        The folder cannot be written to, or what the run would replace is not of a run; nothing was computed.
     CausalRecError
         The run is refused; the message says why.
     """
-    page_at = _claimed(output) / PAGE
+    need_device(recipe.training.device)
+    page_at = _claimed(output, recipe.adapter) / PAGE
     clock = Clock(say)
     resumed = checkpoints(output)
     if resumed:
@@ -106,14 +111,22 @@ def train_log(
     return TrainedRun(ranker, page, output, resumed, encoder, tuple(heard), tuple(clock.seconds))
 
 
-def _claimed(output: Path) -> Path:
-    """The folder, made if it is missing, once a file can be written there."""
+def _claimed(output: Path, adapter: Adapter) -> Path:
+    """The folder, made if it is missing, once all that a run writes can be written there and replaces nothing of another's."""
     try:
         output.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"output is {str(output)!r}, which cannot be a folder ({error.strerror}); name another, in a folder that exists.") from error
     check_writable(output / PAGE)
+    check_replaced(output / RANKER, MANIFEST, "no ranker was saved there")
+    if _hands_over(adapter):
+        check_replaced(output / ENCODER, SEEN_UNITS, "no ranker's encoder was written there")
     return output
+
+
+def _hands_over(adapter: Adapter) -> bool:
+    """Whether it leaves an encoder that learnt."""
+    return adapter.tunes and adapter.mergeable
 
 
 def checkpoints(output: Path) -> tuple[str, ...]:
@@ -124,7 +137,7 @@ def checkpoints(output: Path) -> tuple[str, ...]:
 
 def _encoder(ranker: Ranker) -> Path | None:
     """Write the tuned encoder; None where there is none to hand over, or where another process writes it."""
-    if not is_first() or not ranker.adapter.tunes or not ranker.adapter.mergeable:
+    if not is_first() or not _hands_over(ranker.adapter):
         return None
     return Path(ranker.encoder.model)
 

@@ -214,6 +214,12 @@ def test_random_data_are_looked_at_before_anything_is_fitted(
         cr.finetune(small_log, objective=cr.SNIPS(), training=quick, random_data=cr.RandomData(**frames(small_log)))
 
 
+def test_a_device_that_is_not_there_is_missed_before_anything_is_fitted(small_log: cr.ImpressionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "labels_of", None)
+    with pytest.raises(ArgumentError, match="device is 'tpu', must be None or one of"):
+        cr.finetune(small_log, objective=cr.SNIPS(), training=cr.Training(device="tpu"))
+
+
 @pytest.mark.parametrize("objective", [cr.UpliftWeighted(), cr.BanditNet()], ids=lambda o: o.name)
 def test_clicks_do_not_stop_what_does_not_aim_at_them(objective: Any, small_log: cr.ImpressionLog) -> None:
     with pytest.raises(ArgumentError, match=f"which the score of {objective.name} is not the log odds of"):

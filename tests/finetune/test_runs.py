@@ -216,6 +216,16 @@ def test_the_encoder_of_a_loaded_ranker_outlives_what_is_saved_over_it(ranker: c
     np.testing.assert_array_equal(encoder.seen_units, ranker.seen_units)
 
 
+def test_what_is_no_encoder_is_not_replaced_by_one(ranker: cr.Ranker, tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(OutputError, match=r"encoder holds no causalrec_seen_units.npy, so that no ranker's encoder was written there"):
+        _ = tuned(ranker, tmp_path).encoder
+    (tmp_path / "encoder" / "thesis.txt").unlink()
+    for _ in range(2):
+        assert Path(tuned(ranker, tmp_path).encoder.model) == tmp_path / "encoder"
+
+
 @pytest.mark.parametrize("max_length", [8, 64])
 def test_the_encoder_s_folder_reads_as_many_tokens_as_training(max_length: int, ranker: cr.Ranker, tmp_path: Path) -> None:
     found = tuned(ranker, tmp_path, max_length)
