@@ -13,7 +13,6 @@ import pandas as pd
 
 from causalrec.errors import ColumnError, LogError
 
-
 TO_DO = {
     "outcome": "drop these rows. Where they were not shown and nobody saw what would have happened, put 0 there instead: finetune needs them as candidates, and learns from rows shown.",
     "instrument": "drop these rows.",

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 import causalrec as cr
 from causalrec.cli import main
 from causalrec.errors import ArgumentError, HonestyError
 from causalrec.finetune.stored import FORMAT
-from causalrec.pipeline import WIDTH, trained_in_short
+from causalrec.pipeline import WIDTH, train, trained_in_short
 from causalrec.pipeline.recipe import ADAPTERS, OBJECTIVES, RANKED
 from causalrec.pipeline.train import checkpoints
 from causalrec.settings import FinetuneSettings, Settings, merge, read_settings
@@ -133,6 +134,29 @@ def test_refusals_are_one_line_and_a_status(run: Callable[..., Ran], case: str, 
     assert done.out == ""
 
 
+@pytest.mark.parametrize(("name", "options"), [("ranker", []), ("encoder", ["--adapter", "lora"])])
+def test_what_is_not_of_a_run_is_not_replaced(
+    name: str, options: list[str], run: Callable[..., Ran], log_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "embed", None)  # reading the words would fail
+    mine = tmp_path / "model" / name / "thesis.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("do not touch")
+    done = run("finetune", log_path, *ROLES, *options, "-o", "model")
+    assert done.code == 1
+    assert f"model/{name} holds no " in done.err
+    assert "it is not replaced. Name another folder" in " ".join(done.err.split())
+    assert mine.read_text() == "do not touch"
+
+
+def test_a_device_that_is_not_there_is_missed_before_the_words_are_read(run: Callable[..., Ran], log_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "embed", None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    done = run("finetune", log_path, *ROLES, "--device", "cuda", "-o", "model")
+    assert done.code == 2
+    assert "device is 'cuda', which torch does not find here" in " ".join(done.err.split())
+
+
 def test_from_a_file_to_a_folder_and_on(run: Callable[..., Ran], log_path: Path, tmp_path: Path) -> None:
     argv = ["finetune", log_path, *ROLES, "--objective", "snips", "--epochs", 2, "--seed", 3, "-o", "model"]
     done = run(*argv, "--json")
@@ -151,14 +175,21 @@ def test_from_a_file_to_a_folder_and_on(run: Callable[..., Ran], log_path: Path,
     assert again.code == 0, again.err
     more = json.loads(again.out)
     assert more["resumed"] == list(checkpoints(tmp_path / "model"))
-    assert "going on from run/checkpoint-" in again.err
+    assert "found run/checkpoint-" in again.err
     assert more["values"] == found["values"]
     assert "went on from" in trained_in_short(more)
 
-    other = run(*argv[:-4], "--seed", 4, "-o", "model")
-    assert other.code == 1
-    assert "holds a run with another" in other.err
-    assert json.loads((tmp_path / "model" / "ranker" / "ranker.json").read_text())["format"] == FORMAT, "what was there still is"
+    manifest = tmp_path / "model" / "ranker" / "ranker.json"
+    kept = manifest.read_text()
+    assert json.loads(kept)["format"] == FORMAT
+    for options, message in ((("--seed", 4), "holds a run with another"), (("--objective", "auto"), "model holds a run with another objective (run)")):
+        other = run(*argv[:-2], *options, "-o", "model")
+        assert other.code == 1
+        assert message in " ".join(other.err.split())
+        assert manifest.read_text() == kept, "what was there still is"
+    newest, = checkpoints(tmp_path / "model")
+    (tmp_path / "model" / newest / "scheduler.pt").write_bytes(b"")
+    assert checkpoints(tmp_path / "model") != (newest,), "nothing goes on from what is damaged"
 
 
 def test_clicks_over_p_examined(run: Callable[..., Ran], log_path: Path, tmp_path: Path) -> None:
@@ -186,7 +217,7 @@ def test_killed_and_called_again_gives_the_same_ranker(log_path: Path, tmp_path:
     os.kill(cut.pid, signal.SIGKILL)
     cut.wait()
     done = subprocess.run(command("cut"), cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "going on from run/checkpoint-" in done.stderr
+    assert "found run/checkpoint-" in done.stderr
     first, second = json.loads(whole.stdout), json.loads(done.stdout)
     assert second["values"] == first["values"]
     assert second["encoder"] == "cut/encoder"

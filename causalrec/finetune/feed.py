@@ -19,6 +19,8 @@ MOST_HISTORY = 20
 """Texts of a history that are read, the last ones."""
 BETWEEN = " [SEP] "
 """Between the texts that a cross-encoder reads together; tokenizers of the BERT family know it as their separator."""
+BY_WORDS = "words\x1f"
+"""Before the words by which an item effect knows an item: an id that reads like the words of another item is not taken for them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +127,17 @@ def item_labels(log: ImpressionLog) -> list[str]:
     """(n,) by what an item effect knows an item: its declared id, or its words."""
     if log.roles.item:
         return [label_of(v) for v in log.frame[log.roles.item[0]]]
-    return item_texts(log)
+    return labels_by_words(item_texts(log))
+
+
+def labels_by_words(texts: Sequence[str]) -> list[str]:
+    """By what an item effect knows items of which the words are all that is known."""
+    return [BY_WORDS + t for t in texts]
 
 
 def numbered(log: ImpressionLog) -> dict[str, int]:
     """The number of each item's effect, by the item's label, and by its words where no other item has them."""
-    labels, texts = item_labels(log), item_texts(log)
+    labels, texts = item_labels(log), labels_by_words(item_texts(log))
     found = {name: i for i, name in enumerate(sorted(set(labels)))}
     owner: dict[str, str | None] = {}
     for text, label in set(zip(texts, labels, strict=True)):

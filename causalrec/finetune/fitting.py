@@ -203,6 +203,14 @@ def need_trainer() -> None:
         raise MissingExtraError('finetune needs accelerate, which is not installed: pip install "causalrec[finetune]".')
 
 
+def need_device(name: str | None) -> None:
+    """Raise ``ArgumentError`` unless torch finds this device here."""
+    from causalrec.represent.encoder import _device
+
+    need_trainer()
+    _device(name)
+
+
 def need_loggers(names: Sequence[str]) -> None:
     """Raise ``MissingExtraError`` unless the packages of these loggers are installed."""
     from importlib.util import find_spec

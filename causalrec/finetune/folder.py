@@ -12,6 +12,8 @@ from pathlib import Path
 
 from causalrec.errors import ArgumentError, OutputError
 
+MANIFEST = "ranker.json"
+"""Describes a saved ranker."""
 COPIED = ("config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "modules.json", "causalrec_*.json", "causalrec_*.npy")  # fmt: skip
 
 
@@ -52,14 +54,30 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def as_folder(folder: str | PathLike[str], kind: str = "a") -> Path:
+    """The folder as a path, or ``ArgumentError``."""
+    if not isinstance(folder, (str, PathLike)) or not str(folder):
+        raise ArgumentError(f"folder is {folder!r}, must be the path of {kind} folder.")
+    return Path(folder)
+
+
 def new_folder(folder: str | PathLike[str], verb: str) -> Path:
     """The folder as a path; ``OutputError`` if something stands there."""
-    if not isinstance(folder, (str, PathLike)) or not str(folder):
-        raise ArgumentError(f"folder is {folder!r}, must be the path of a new folder.")
-    path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    path = as_folder(folder, "a new")
+    if holds_something(path):
         raise OutputError(f"{path} exists and is not empty, must be a new or an empty folder; {verb} overwrites nothing. Name another one.")
     return path
+
+
+def holds_something(path: Path) -> bool:
+    """Whether it is a file, or a folder that is not empty."""
+    return path.exists() and (not path.is_dir() or any(path.iterdir()))
+
+
+def check_replaced(folder: Path, mark: str, why: str) -> None:
+    """Raise ``OutputError`` where a folder that is about to be replaced holds something without a file of this name."""
+    if holds_something(folder) and not (folder / mark).is_file():
+        raise OutputError(f"{folder} holds no {mark}, so that {why}; it is not replaced. Name another folder, or move what is there.")
 
 
 def copy_beside(source: Path, target: Path) -> None:

@@ -46,6 +46,7 @@ from causalrec.finetune.risk import (
     risks,
     row_loss,
 )
+from causalrec.finetune.run_folder import check_runs
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.log import ImpressionLog
 from causalrec.nuisance import Clip
@@ -145,6 +146,7 @@ class Prepared:
         folder = Path(tempfile.mkdtemp(dir=_scratch().name)) if output is None else Path(output)
         objectives = job.objectives
         many = len(objectives) > 1
+        check_runs(folder, {one.name: self._identity(one, start) for one in objectives})
         runs: dict[str, tuple[Objective, Trained]] = {}
         for one in objectives:
             here = folder / "runs" / one.name.lower() if many else folder / "run"

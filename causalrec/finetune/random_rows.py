@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from causalrec._values import check_present
 from causalrec.errors import LogError
 from causalrec.finetune.feed import Feed, feed_of_log
 from causalrec.finetune.options import Kind
@@ -60,6 +61,9 @@ def _checked(log: ImpressionLog, name: str, frame: pd.DataFrame | None) -> Impre
         raise LogError(f"the random data lack the columns {missing} ({name}); they need those of the log: {_needed(log)}.")
     if not len(frame):
         raise LogError(f"RandomData({name}=...) has no rows; leave it out, or give impressions whose items were drawn at random.")
+    for role in ("unit", "item"):
+        for label in getattr(log.roles, role):
+            _check_labels(frame[label], role, name)
     part, outcome = _as_log(log, frame), log.roles.outcome[0]
     column = frame[outcome]
     if not (column.isin([0, 1]) & column.notna()).all():
@@ -75,6 +79,14 @@ def _checked(log: ImpressionLog, name: str, frame: pd.DataFrame | None) -> Impre
                 f"{unseen:,} of the {len(frame):,} rows of RandomData({name}=...) were not shown ({log.roles.treatment[0]!r}), so that nobody could click: keep the rows shown."
             )
     return part
+
+
+def _check_labels(column: pd.Series, role: str, name: str) -> None:
+    """Every row of random data has a user and an item, where the log declares them."""
+    try:
+        check_present(column, role)
+    except LogError as error:
+        raise LogError(f"RandomData({name}=...): {error}") from None
 
 
 def _check_apart(shown: ImpressionLog, name: str, rows: ImpressionLog) -> None:

@@ -20,8 +20,9 @@ from causalrec.finetune import processes
 from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
-from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log
+from causalrec.finetune.feed import Feed, check_texts, feed_of, feed_of_log, labels_by_words
 from causalrec.finetune.fitting import Trained, unit_vectors
+from causalrec.finetune.folder import as_folder
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
@@ -56,11 +57,13 @@ class Ranker(Displayable):
         One record an epoch.
     choice : ObjectiveChoice or None
         Where several objectives competed.
-    folder : Path or None
-        Where its checkpoints and its encoder are.
+    folder : Path
+        Where its checkpoints and its encoder are; of a ranker that was loaded, or trained without ``output=``, a temporary one that is gone when
+        Python ends.
     base : TextEmbedder
         The encoder that it started from.
-    known_items : mapping of label, or words that one item alone has, to number
+    known_items : mapping of label to number
+        The items that have an effect, by id and (after a mark, ``feed.BY_WORDS``) by words that one item alone has.
     histories : mapping of user label to texts
         The last history of each user of the log, by which ``score`` knows users.
     seen_units : (m,) uint64
@@ -118,6 +121,8 @@ class Ranker(Displayable):
     def encoder(self) -> TextEmbedder:
         """The tuned encoder, as a ``TextEmbedder`` that remembers whose clicks it saw; the pretrained one if it was frozen.
 
+        It is written to ``folder / "encoder"``; ``cr.TextEmbedder`` of that folder, or of a copy of it, is the same.
+
         Raises
         ------
         TrainingError
@@ -149,7 +154,8 @@ class Ranker(Displayable):
             return np.empty((len(histories), 0))
         pairs = [t for _ in histories for t in texts]
         codes = np.repeat(np.arange(len(histories)), len(texts))
-        feed = feed_of(pairs, (histories, codes) if self.has_history else None, self.head.kind, pairs, self.known_items)
+        labels = labels_by_words(pairs) if self.known_items else None
+        feed = feed_of(pairs, (histories, codes) if self.has_history else None, self.head.kind, labels, self.known_items)
         return self._score(feed).reshape(len(histories), len(texts))
 
     def rank(self, user_or_history: Any, items: Sequence[str], k: int = 10) -> pd.DataFrame:
@@ -177,6 +183,8 @@ class Ranker(Displayable):
         return unit_vectors(self.trained, texts, self.base, self.adapter, self.training.max_length)
 
     def _histories(self, given: Sequence[Any] | None) -> list[tuple[str, ...]]:
+        if given is not None and (isinstance(given, (str, bytes)) or not hasattr(given, "__len__")):
+            raise ArgumentError(f"users_or_histories is {given!r} ({type(given).__name__}); must be a list of users, or of histories: for one user [{given!r}].")
         if given is None or not self.has_history:
             return [()] * (1 if given is None else len(given))
         out = []
@@ -241,16 +249,27 @@ class Ranker(Displayable):
         """
         from causalrec.finetune.stored import save_ranker
 
-        if not processes.is_first():
-            return Path(folder)
-        return save_ranker(self, Path(folder), overwrite)
+        path = as_folder(folder)
+        return save_ranker(self, path, overwrite) if processes.is_first() else path
 
     @staticmethod
     def load(folder: str | Path, *, device: str | None = None) -> Ranker:
-        """Read what ``save`` wrote. The pretrained encoder must be where it was, with the same weights."""
+        """Read what ``save`` wrote. The pretrained encoder must be where it was, with the same weights.
+
+        Parameters
+        ----------
+        folder : path
+        device : str or None
+            Where it scores and goes on learning, wherever it was trained; None takes the fastest there is.
+
+        Raises
+        ------
+        SavedError
+            Nothing was saved there, it is damaged or of another version, or the encoder's weights are others now.
+        """
         from causalrec.finetune.stored import load_ranker
 
-        return load_ranker(Path(folder), device)
+        return load_ranker(as_folder(folder), device)
 
     def _title(self) -> str:
         t = self.trained
@@ -274,5 +293,6 @@ class Ranker(Displayable):
             *self.guard_rails.warnings,
             *([] if self.choice is None else [self.choice._title() + "."]),
             self.evaluation._title() + ".",
+            *(one._title() for one in self.rounds[-1:]),
             *self.notes,
         ]

@@ -19,6 +19,7 @@ ESTIMATORS = ("naive", "IPS", "SNIPS", "DR")
 LEAST_MASS = 1e-4
 """Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
 AT_ONCE = 4_000_000
+"""Pairs of rows that are in memory together; of a user with more rows than its root some rows at a time."""
 
 
 def log_loss(f: F64, label: F64) -> F64:
@@ -135,11 +136,15 @@ def pair_losses(f: F64, label: F64, units: Ints) -> tuple[F64, F64]:
     loss, slope = np.zeros(len(f)), np.zeros(len(f))
     for rows in _users_alike(units):
         x, y = f[rows], label[rows]
-        above = np.logaddexp(0, x[:, None, :] - x[:, :, None])  # [user, i, j]: of i standing above j
-        above[:, np.arange(rows.shape[1]), np.arange(rows.shape[1])] = 0
-        over = np.einsum("uij,uj->ui", above, 1 - y)
-        loss[rows] = y * over
-        slope[rows] = over - np.einsum("uij,ui->uj", above, y)
+        step = max(1, AT_ONCE // rows.size)
+        for k in range(0, rows.shape[1], step):
+            mine = np.arange(k, min(k + step, rows.shape[1]))
+            above = np.logaddexp(0, x[:, None, :] - x[:, mine, None])  # [user, i, j]: of i standing above j
+            above[:, mine - k, mine] = 0
+            over = np.einsum("uij,uj->ui", above, 1 - y)
+            loss[rows[:, mine]] = y[:, mine] * over
+            slope[rows[:, mine]] += over
+            slope[rows] -= np.einsum("uij,ui->uj", above, y[:, mine])
     return loss, slope
 
 
@@ -150,7 +155,7 @@ def pair_masses(label: F64, units: Ints) -> tuple[F64, F64]:
 
 
 def _users_alike(units: Ints) -> Iterator[Ints]:
-    """(g, s) rows of users who have s rows each, at most about `AT_ONCE` pairs of rows together."""
+    """(g, s) rows of users who have s rows each, at most about `AT_ONCE` pairs of rows together unless it is one user."""
     order = np.argsort(units, kind="stable")
     _, first, size = np.unique(units[order], return_index=True, return_counts=True)
     for s in np.unique(size):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from causalrec.errors import OutputError, TrainingError
-from causalrec.finetune.folder import digest
+from causalrec.finetune.folder import MANIFEST, digest
 from causalrec.finetune.stopping import Latest
 
+RUN, RUNS = "run", "runs"
+"""In the folder that ``finetune`` was given: the run of one objective; those of several, each in a folder of its name."""
 IDENTITY, FINISHED = "run.json", "finished.json"
 PREFIX, MARK = "checkpoint-", "complete.json"
 """A checkpoint's folder begins with the one; it is whole where it holds the other."""
@@ -72,33 +75,63 @@ def claim(output: Path, identity: dict[str, Any]) -> Path | None:
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
-        file = output / IDENTITY
-        if file.exists():
-            held = json.loads(file.read_text())
-            if not isinstance(held, dict):
-                raise OutputError(f"{file} is damaged: it holds no description of a run. Name another output folder, or remove {output}.")
-            other = [k for k in identity if held.get(k) != identity[k]]
-            if other:
-                raise TrainingError(
-                    f"{output} holds a run with another {', '.join(other)}: there it is {held.get(other[0])!r}, here {identity[other[0]]!r}. Name another "
-                    "output folder, or remove this one."
-                )
+        if (output / IDENTITY).exists():
+            _check_identity(output, identity)
             return last_checkpoint(output)
         if any(output.iterdir()):
             raise OutputError(f"{output} is not empty and holds no run of finetune; name a new folder.")
-        _put(file, identity)
-    except (OSError, ValueError) as error:
-        if isinstance(error, (TrainingError, OutputError)):
-            raise
+        _put(output / IDENTITY, identity)
+    except OutputError:
+        raise
+    except OSError as error:
         raise OutputError(f"{output} cannot be used: {error}. Name another output folder.") from error
     return None
+
+
+def check_runs(folder: Path, identities: Mapping[str, dict[str, Any]]) -> None:
+    """Refuse a folder with runs other than these, by objective, before any of them begins; nothing is written.
+
+    Raises
+    ------
+    TrainingError
+        It holds a run of another objective, or of something else.
+    OutputError
+        It holds a saved ranker, or what a run is cannot be read.
+    """
+    if (folder / MANIFEST).is_file():
+        raise OutputError(f"{folder} holds a saved ranker, and saving over it would take the checkpoints away; name another output folder.")
+    mine = {folder / RUNS / name.lower() if len(identities) > 1 else folder / RUN: identity for name, identity in identities.items()}
+    for run in runs_in(folder):
+        if run not in mine:
+            raise TrainingError(f"{folder} holds a run with another objective ({run.relative_to(folder)}). Name another output folder, or remove this one.")
+        _check_identity(run, mine[run])
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs of ``finetune`` with this output folder."""
+    return [run for run in (folder / RUN, *sorted(folder.glob(f"{RUNS}/*"))) if (run / IDENTITY).is_file()]
+
+
+def _check_identity(output: Path, identity: dict[str, Any]) -> None:
+    file = output / IDENTITY
+    try:
+        held = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{output} cannot be used: {error}. Name another output folder.") from error
+    if not isinstance(held, dict):
+        raise OutputError(f"{file} is damaged: it holds no description of a run. Name another output folder, or remove {output}.")
+    other = [k for k in identity if held.get(k) != identity[k]]
+    if other:
+        raise TrainingError(
+            f"{output} holds a run with another {', '.join(other)}: there it is {held.get(other[0])!r}, here {identity[other[0]]!r}. Name another "
+            "output folder, or remove this one."
+        )
 
 
 def mark_complete(folder: Path, step: int) -> None:
     """Say that all of a checkpoint is written."""
     with room_for(folder, "that the checkpoint is whole"):
-        sizes = {f.name: f.stat().st_size for f in sorted(folder.iterdir()) if f.name != MARK}
-        _put(folder / MARK, {"step": step, "files": sizes, "sha256": digest(folder / WEIGHTS)})
+        _put(folder / MARK, {"step": step, "sha256": {f.name: digest(f) for f in sorted(folder.iterdir()) if f.name != MARK}})
 
 
 @contextmanager
@@ -113,13 +146,22 @@ def room_for(folder: Path, what: str) -> Iterator[None]:
 
 
 def last_checkpoint(output: Path) -> Path | None:
-    """The newest checkpoint that is whole; halves of others are removed."""
-    found = sorted(output.glob(PREFIX + "*"), key=lambda p: int(p.name.removeprefix(PREFIX)), reverse=True)
-    for candidate in found:
-        if _whole(candidate):
-            return candidate
-        shutil.rmtree(candidate, ignore_errors=True)
-    return None
+    """The newest checkpoint that is whole; halves of newer ones are removed."""
+    newest = newest_whole(output)
+    for newer in takewhile(lambda one: one != newest, _checkpoints(output)):
+        shutil.rmtree(newer, ignore_errors=True)
+    return newest
+
+
+def newest_whole(output: Path) -> Path | None:
+    """The newest checkpoint of a run that is whole."""
+    return next((one for one in _checkpoints(output) if is_whole(one)), None)
+
+
+def _checkpoints(output: Path) -> list[Path]:
+    """Whole or not, the newest first."""
+    found = [one for one in output.glob(PREFIX + "*") if one.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda one: int(one.name.removeprefix(PREFIX)), reverse=True)
 
 
 def finished(output: Path, resume: Path | None, patience: int) -> Finished | None:
@@ -149,12 +191,12 @@ def by_evaluation(log: Iterable[dict[str, Any]]) -> tuple[dict[str, float], ...]
     return tuple(r for _, r in sorted(out.items()) if "risk" in r)
 
 
-def _whole(folder: Path) -> bool:
+def is_whole(checkpoint: Path) -> bool:
+    """Whether all of a checkpoint was written, and is as it was."""
     try:
-        mark = json.loads((folder / MARK).read_text())
-        sizes_fit = all((folder / name).stat().st_size == size for name, size in mark["files"].items())
-        return sizes_fit and mark["sha256"] == digest(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError):
+        files = dict(json.loads((checkpoint / MARK).read_text())["sha256"])
+        return WEIGHTS in files and all(digest(checkpoint / name) == known for name, known in files.items())
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, is_dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +19,11 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, effects_of
 from causalrec.finetune.fitting import Trained
-from causalrec.finetune.folder import digest, written
+from causalrec.finetune.folder import MANIFEST, check_replaced, digest, holds_something, written
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.options import Head, Training
+from causalrec.finetune.preparation import _scratch
 from causalrec.finetune.ranking import Ranking
 from causalrec.finetune.rounds import Round
 from causalrec.finetune.run_folder import WEIGHTS
@@ -30,8 +35,9 @@ from causalrec.scores import Estimate
 if TYPE_CHECKING:
     from causalrec.finetune.ranker import Ranker
 
-FORMAT = 3
-MANIFEST, ARRAYS, WORDS = "ranker.json", "arrays.npz", "words.json"
+Kinds = dict[str, type | UnionType]
+FORMAT = 4
+ARRAYS, WORDS = "arrays.npz", "words.json"
 KNOWN: dict[str, type] = {
     kind.__name__: kind
     for kind in (
@@ -41,8 +47,14 @@ KNOWN: dict[str, type] = {
     )
 }  # fmt: skip
 """What a manifest may name; anything else in it is refused."""
-OF_RANKER = ("objective", "adapter", "head", "training", "evaluation", "guard_rails", "choice", "epochs", "seed", "rounds", "notes", "roles")
-OF_TRAINED = ("history", "seconds", "n_trained", "n_weights", "rows_per_second", "kept")
+OF_RANKER: Kinds = {
+    "objective": objectives.Objective, "adapter": adapters.Adapter, "head": Head, "training": Training, "evaluation": Evaluation, "guard_rails": GuardRails,
+    "choice": ObjectiveChoice | None, "epochs": int, "seed": int, "rounds": tuple, "notes": tuple, "roles": tuple,
+}  # fmt: skip
+OF_TRAINED: Kinds = {"history": tuple, "seconds": float | int, "n_trained": int, "n_weights": int, "rows_per_second": float | int, "kept": int}
+OF_BASE: Kinds = {"model": str, "revision": str | None, "max_length": int, "fingerprint": str}
+OF_ALL_LABELS: Kinds = {"clip": Clip, "logged": bool, "if_examined": bool}
+OF_ALL: Kinds = {"has_history": bool, "weighed_by_default": bool}
 OF_FEED = ("item", "starts", "members", "history", "item_effect")
 OF_LABELS = ("t", "y", "e", "m0", "m1", "units", "items", "examined", "users")
 
@@ -86,11 +98,9 @@ def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
 
     from causalrec import __version__
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        if not overwrite:
-            raise OutputError(f"{folder} exists and is not empty; name another folder, or pass overwrite=True to replace a saved ranker.")
-        if not (folder / MANIFEST).is_file():
-            raise OutputError(f"{folder} holds no {MANIFEST}, so that no ranker was saved there; it is not replaced.")
+    if not overwrite and holds_something(folder):
+        raise OutputError(f"{folder} exists and is not empty; name another folder, or pass overwrite=True to replace a saved ranker.")
+    check_replaced(folder, MANIFEST, "no ranker was saved there")
     with written(folder, "the ranker") as half:
         state = {n: v.detach().cpu().contiguous() for n, v in ranker.trained.network.learned().items()}
         save_file(state, str(half / WEIGHTS))
@@ -107,7 +117,7 @@ def save_ranker(ranker: Ranker, folder: Path, overwrite: bool) -> Path:
             "base": {"model": base.model, "revision": base.revision, "max_length": base.max_length, "fingerprint": base.fingerprint},
             "has_history": ranker.has_history, "ranker": {n: to_plain(getattr(ranker, n)) for n in OF_RANKER},
             "trained": {n: to_plain(getattr(ranker.trained, n)) for n in OF_TRAINED},
-            "clip": None if ranker.replay is None else [ranker.replay.labels.clip.bound, ranker.replay.labels.logged],
+            "labels": None if ranker.replay is None else {n: to_plain(getattr(ranker.replay.labels, n)) for n in OF_ALL_LABELS},
             "files": {f.name: digest(f) for f in sorted(half.iterdir())},
         }  # fmt: skip
         (half / MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
@@ -123,14 +133,15 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
         Nothing was saved there, it is damaged or of another version, or the encoder's weights are others now.
     """
     from causalrec.finetune.ranker import Ranker, Replay
+    from causalrec.represent.encoder import _device
 
     manifest = _manifest(folder)
-    if set(manifest["files"]) != {WEIGHTS, ARRAYS, WORDS}:
-        raise SavedError(f"{folder} is no whole ranker: its {MANIFEST} names {sorted(manifest['files'])}.")
-    for name, known in manifest["files"].items():
-        if not (folder / name).is_file() or digest(folder / name) != known:
-            raise SavedError(f"{folder / name} is missing or damaged; save the ranker again.")
-    held = manifest["base"]
+    _check_files(folder, manifest.get("files"))
+    with _described(folder):
+        given, kept, held = (_part(manifest[n], kinds) for n, kinds in (("ranker", OF_RANKER), ("trained", OF_TRAINED), ("base", OF_BASE)))
+        of_labels = None if manifest["labels"] is None else _part(manifest["labels"], OF_ALL_LABELS)
+        of_all = _part(manifest, OF_ALL)
+    given["training"] = replace(given["training"], device=device)
     base = TextEmbedder(held["model"], revision=held["revision"], max_length=held["max_length"], device=device)
     if base.fingerprint != held["fingerprint"]:
         raise SavedError(
@@ -138,27 +149,55 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
             "Take the encoder that it was trained on."
         )
     words = json.loads((folder / WORDS).read_text(encoding="utf-8"))
-    given = {n: from_plain(v) for n, v in manifest["ranker"].items()}
     with np.load(folder / ARRAYS, allow_pickle=False) as found:
         arrays = {n: found[n] for n in found.files}
-    replay = None if words["replay"] is None else Replay(*_rows(arrays, tuple(words["replay"]), manifest["clip"]))
-    trained = _trained(folder, manifest, given, effects_of(words["known_items"]), base, arrays["valid_scores"], device)
+    replay = None if words["replay"] is None or of_labels is None else Replay(*_rows(arrays, tuple(words["replay"]), of_labels))
+    network, tokenizer = _network(folder, given, of_all["has_history"], effects_of(words["known_items"]), base)
+    trained = Trained(network.eval().to(_device(device)), tokenizer, valid_scores=arrays["valid_scores"], **kept)
     histories = {user: tuple(h) for user, h in words["histories"].items()}
     return Ranker(
-        **{n: given[n] for n in OF_RANKER}, folder=folder, base=base, known_items=words["known_items"], histories=histories,
-        has_history=manifest["has_history"], seen_units=arrays["seen_units"], held_units=arrays["held_units"], trained=trained, replay=replay,
-        weighing=Weighing() if manifest.get("weighed_by_default") else None,
+        **given, folder=Path(tempfile.mkdtemp(dir=_scratch().name)), base=base, known_items=words["known_items"], histories=histories, has_history=of_all["has_history"],
+        seen_units=arrays["seen_units"], held_units=arrays["held_units"], trained=trained, replay=replay,
+        weighing=Weighing() if of_all["weighed_by_default"] else None,
     )  # fmt: skip
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SavedError(f"{folder} holds no saved ranker ({type(error).__name__}: {error}); Ranker.save writes one.") from error
+    if not isinstance(found, dict):
+        raise SavedError(f"{folder / MANIFEST} is damaged: it describes no ranker. Save the ranker again.")
     if found.get("format") != FORMAT:
         raise SavedError(f"{folder} has format {found.get('format')!r}, this version reads {FORMAT}; load it with causalrec {found.get('causalrec')}.")
     return found
+
+
+def _check_files(folder: Path, files: Any) -> None:
+    if not isinstance(files, dict) or set(files) != {WEIGHTS, ARRAYS, WORDS}:
+        raise SavedError(f"{folder} is no whole ranker: the files that its {MANIFEST} names are {files!r}. Save the ranker again.")
+    for name, known in files.items():
+        if not (folder / name).is_file() or digest(folder / name) != known:
+            raise SavedError(f"{folder / name} is missing or damaged; save the ranker again.")
+
+
+@contextmanager
+def _described(folder: Path) -> Iterator[None]:
+    """Raise ``SavedError`` where the manifest lacks something, or has what cannot be."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise SavedError(f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error}); save the ranker again.") from error
+
+
+def _part(found: Any, kinds: Kinds) -> dict[str, Any]:
+    """What the manifest says under these names; ``KeyError`` or ``TypeError`` where a value is missing or of another kind."""
+    out = {name: from_plain(found[name]) for name in kinds}
+    for name, value in out.items():
+        if not isinstance(value, kinds[name]):
+            raise TypeError(f"{name} is {value!r}")
+    return out
 
 
 def _arrays(ranker: Ranker) -> dict[str, Any]:
@@ -170,27 +209,22 @@ def _arrays(ranker: Ranker) -> dict[str, Any]:
     return out
 
 
-def _rows(arrays: dict[str, Any], texts: tuple[str, ...], clip: Any) -> tuple[Feed, Labels]:
+def _rows(arrays: dict[str, Any], texts: tuple[str, ...], of_all: dict[str, Any]) -> tuple[Feed, Labels]:
     of_feed: dict[str, Any] = {n: arrays.get(f"feed_{n}") for n in OF_FEED}
     of_labels: dict[str, Any] = {n: arrays.get(f"labels_{n}") for n in OF_LABELS}
-    return Feed(texts, **of_feed), Labels(**of_labels, clip=Clip(clip[0]), logged=clip[1])
+    return Feed(texts, **of_feed), Labels(**of_labels, **of_all)
 
 
-def _trained(
-    folder: Path, manifest: dict[str, Any], given: dict[str, Any], n_effects: int, base: TextEmbedder, scores: Any, device: str | None
-) -> Trained:
+def _network(folder: Path, given: dict[str, Any], has_history: bool, n_effects: int, base: TextEmbedder) -> tuple[Any, Any]:
+    """The network with the weights that were saved, and its tokenizer."""
     from safetensors.torch import load_file
 
     from causalrec.finetune import towers
-    from causalrec.represent.encoder import _device
 
-    has_history = manifest["has_history"] and given["head"].kind == "two-tower"
-    network, tokenizer = towers.build(
-        base._files(), given["adapter"], given["head"], n_effects, has_history, given["objective"].imputes, 1_000, 0
-    )
+    reads_history = has_history and given["head"].kind == "two-tower"
+    network, tokenizer = towers.build(base._files(), given["adapter"], given["head"], n_effects, reads_history, given["objective"].imputes, 1_000, 0)
     try:
         network.restore(load_file(str(folder / WEIGHTS)))
     except ValueError as error:
         raise SavedError(f"{folder / WEIGHTS} does not fit what its {MANIFEST} describes ({error}).") from error
-    kept = {n: from_plain(v) for n, v in manifest["trained"].items()}
-    return Trained(network.eval().to(_device(device)), tokenizer, valid_scores=scores, **kept)
+    return network, tokenizer

@@ -11,6 +11,7 @@ from causalrec._checks import as_generator, check_path, check_scalar
 from causalrec.errors import ArgumentError, LogError
 from causalrec.finetune.adapters import Adapter, Frozen
 from causalrec.finetune.choice import Auto
+from causalrec.finetune.fitting import need_device
 from causalrec.finetune.gates import check_encoder
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
@@ -81,6 +82,8 @@ def finetune(
     epochs = check_scalar(epochs, "epochs", ge=1, le=1000, integer=True)
     check_path(output, "output")
     check_shared(output)
+    if training is not None:
+        need_device(training.device)
     seed = int(as_generator(random_state).integers(2**31))
     job = Job(
         log, objective or Auto(), adapter or Frozen(), head or Head(), epochs, training or Training(), weighing or Weighing(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ import pandas as pd
 
 from causalrec import __version__
 from causalrec.errors import OutputError
+from causalrec.finetune.adapters import Adapter
 from causalrec.finetune.examination import position_curve
+from causalrec.finetune.fitting import need_device
+from causalrec.finetune.folder import MANIFEST, check_replaced
 from causalrec.finetune.policy_value import first_of_each
 from causalrec.finetune.processes import is_first
 from causalrec.finetune.ranker import Ranker
-from causalrec.finetune.run_folder import MARK
+from causalrec.finetune.run_folder import newest_whole, runs_in
 from causalrec.finetune.verb import finetune
 from causalrec.finetune.weighing import RandomData
 from causalrec.pipeline.recipe import Recipe
@@ -24,6 +26,7 @@ from causalrec.pipeline.stages import Clock, Say, check_writable, in_lines, list
 from causalrec.report import Report, report
 from causalrec.report.training import warnings_of
 from causalrec.represent import embed
+from causalrec.represent.text import SEEN_UNITS
 
 PAGE, RANKER, ENCODER = "report.html", "ranker", "encoder"
 OF_ESTIMATE = ("value", "std_error", "ci_lower", "ci_upper")
@@ -75,15 +78,16 @@ def train_log(
     Raises
     ------
     OutputError
-        The folder cannot be written to; nothing was computed.
+        The folder cannot be written to, or what the run would replace is not of a run; nothing was computed.
     CausalRecError
         The run is refused; the message says why.
     """
-    page_at = _claimed(output) / PAGE
+    need_device(recipe.training.device)
+    page_at = _claimed(output, recipe.adapter) / PAGE
     clock = Clock(say)
     resumed = checkpoints(output)
     if resumed:
-        say(f"going on from {', '.join(resumed)} in {output}")
+        say(f"found {', '.join(resumed)} in {output}: the same run goes on from there")
     with listening(say) as heard:
         with clock("reading the words (pretrained encoder)"):
             log = embed(log, recipe.encoder)
@@ -107,32 +111,33 @@ def train_log(
     return TrainedRun(ranker, page, output, resumed, encoder, tuple(heard), tuple(clock.seconds))
 
 
-def _claimed(output: Path) -> Path:
-    """The folder, made if it is missing, once a file can be written there."""
+def _claimed(output: Path, adapter: Adapter) -> Path:
+    """The folder, made if it is missing, once all that a run writes can be written there and replaces nothing of another's."""
     try:
         output.mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(f"output is {str(output)!r}, which cannot be a folder ({error.strerror}); name another, in a folder that exists.") from error
     check_writable(output / PAGE)
+    check_replaced(output / RANKER, MANIFEST, "no ranker was saved there")
+    if _hands_over(adapter):
+        check_replaced(output / ENCODER, SEEN_UNITS, "no ranker's encoder was written there")
     return output
 
 
+def _hands_over(adapter: Adapter) -> bool:
+    """Whether it leaves an encoder that learnt."""
+    return adapter.tunes and adapter.mergeable
+
+
 def checkpoints(output: Path) -> tuple[str, ...]:
-    """The last whole checkpoint of each run in a folder, ``"run/checkpoint-12"``."""
-    last: dict[Path, tuple[int, str]] = {}
-    for mark in output.glob(f"run*/**/{MARK}"):
-        try:
-            step = int(json.loads(mark.read_text())["step"])
-        except (OSError, ValueError, KeyError):
-            continue
-        found = step, str(mark.parent.relative_to(output))
-        last[mark.parent.parent] = max(last.get(mark.parent.parent, found), found)
-    return tuple(name for _, name in sorted(last.values(), key=lambda f: f[1]))
+    """The newest whole checkpoint of each run in a folder, ``"run/checkpoint-12"``: where the same run goes on."""
+    found = map(newest_whole, runs_in(output))
+    return tuple(str(one.relative_to(output)) for one in found if one is not None)
 
 
 def _encoder(ranker: Ranker) -> Path | None:
     """Write the tuned encoder; None where there is none to hand over, or where another process writes it."""
-    if not is_first() or not ranker.adapter.tunes or not ranker.adapter.mergeable:
+    if not is_first() or not _hands_over(ranker.adapter):
         return None
     return Path(ranker.encoder.model)
 
@@ -182,6 +187,7 @@ def trained_findings(run: TrainedRun, truth: float | None = None) -> dict[str, A
             "report": str(run.output / PAGE),
             "ranker": str(run.output / RANKER),
             "encoder": run.encoder and str(run.encoder),
+            "max_length": r.training.max_length,
         }
     )
 
@@ -204,5 +210,6 @@ def trained_in_short(found: dict[str, Any]) -> str:
         lines.append(("went on from", ", ".join(found["resumed"])))
     lines += [("ranker", f"{found['ranker']}   cr.Ranker.load({found['ranker']!r})"), ("report", found["report"])]
     if found["encoder"]:
-        lines.insert(-1, ("encoder", f"{found['encoder']}   cr.TextEmbedder({found['encoder']!r}), refused on users whose clicks it saw"))
+        call = f"cr.TextEmbedder({found['encoder']!r}, max_length={found['max_length']})"
+        lines.insert(-1, ("encoder", f"{found['encoder']}   {call}, refused on users whose clicks it saw"))
     return in_lines(lines)

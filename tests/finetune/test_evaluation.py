@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from causalrec.finetune import risk
 from causalrec.finetune.evaluation import evaluate
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.looked_at import CurveError
@@ -105,6 +106,20 @@ def test_pairs_on_held_out_users_are_those_of_the_objective() -> None:
         moved = y + 1e-6 * (np.arange(40) == k)
         assert (pair_losses(f, moved, units)[0].sum() - loss.sum()) / 1e-6 == pytest.approx(slope[k], rel=1e-4)
         assert (pair_masses(moved, units)[0].sum() - mass.sum()) / 1e-6 == pytest.approx(of_mass[k], rel=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 1_000])
+def test_a_user_of_many_rows_is_read_in_slices(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    f, y, units = rng.standard_normal(70), rng.random(70), np.minimum(np.arange(70), 30) // 3
+    whole = pair_losses(f, y, units)
+    sizes: list[int] = []
+    add = np.logaddexp
+    monkeypatch.setattr(np, "logaddexp", lambda *given: sizes.append(np.size(given[1])) or add(*given))
+    monkeypatch.setattr(risk, "AT_ONCE", at_once)
+    for sliced, direct in zip(pair_losses(f, y, units), whole, strict=True):
+        np.testing.assert_allclose(sliced, direct, rtol=1e-12, atol=1e-12)
+    assert max(sizes) <= max(at_once, 40), "40 is one row of the largest user beside all of his"
 
 
 def test_a_risk_is_of_what_the_score_is_for() -> None:

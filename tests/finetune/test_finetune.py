@@ -23,6 +23,7 @@ from causalrec.errors import (
 )
 from causalrec.finetune import preparation
 from causalrec.finetune.choice import choose
+from causalrec.finetune.feed import feed_of_log, labels_by_words, numbered
 from causalrec.finetune.labelling import _check_certain, labels_of
 from causalrec.finetune.risk import held_out_loss
 from causalrec.scores import Estimate
@@ -106,12 +107,27 @@ def test_pairwise_with_item_effects(small_log: cr.ImpressionLog, quick: cr.Train
     t, y = found.replay.labels.t, found.replay.labels.y
     began = float(np.log((t @ y / t.sum()) / (1 - t @ y / t.sum())))
     assert found.trained.network.score.constant.item() == pytest.approx(began, abs=1e-6), "pairs say nothing of a constant, and rounding must not"
-    assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(small_log.frame["title"])
+    assert set(found.known_items) == set(small_log.frame["item_id"].astype(str)) | set(labels_by_words(small_log.frame["title"]))
     assert set(found.known_items.values()) == set(range(60))
     log = small_log.take(np.arange(5))
     histories, codes = log.histories()
     for i, title in enumerate(log.frame["title"]):  # asked by its words, an item has the effect that it has in a log
         np.testing.assert_allclose(found.score([list(histories[codes[i]])], [title])[0, 0], found.score_log(log)[i], atol=1e-6)
+
+
+def test_an_id_that_reads_like_another_item_s_words_is_not_taken_for_them(ranker: cr.Ranker, small_log: cr.ImpressionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = small_log.frame["item_id"].unique()[:2]
+    title = small_log.frame.loc[small_log.frame["item_id"] == first, "title"].iloc[0]
+    log = changed(small_log, item_id=small_log.frame["item_id"].replace({second: title}))
+    known = numbered(log)
+    of_id, of_words = known[title], known[labels_by_words([title])[0]]
+    assert known[first] == of_words != of_id
+    asked: list[Any] = []
+    monkeypatch.setattr(cr.Ranker, "_score", lambda self, feed: asked.append(feed.item_effect) or np.zeros(len(feed)))
+    replace(ranker, known_items=known).score(None, [title])
+    assert asked[0].tolist() == [of_words]
+    unknown = changed(small_log, item_id=title)
+    assert (feed_of_log(unknown, "two-tower", numbered(small_log)).item_effect == -1).all(), "a new item, whatever its id reads like"
 
 
 @pytest.mark.slow
@@ -191,6 +207,10 @@ BAD_RANDOM: list[tuple[Any, type[Exception], str]] = [
     (lambda log: {"test": drawn(300).assign(clicked=2)}, LogError, "holds other values than 0 and 1"),
     (lambda log: {"test": drawn(300).assign(recommended=0)}, LogError, r"300 of the 300 rows of RandomData\(test=...\) were not shown .*keep the rows shown"),
     (lambda log: {"test": drawn(300).assign(user_id="u")}, LogError, "have one user"),
+    *(
+        (lambda log, c=c: {"validation": drawn(300).assign(**{c: lambda f: f[c].where(np.arange(300) > 1)})}, LogError, rf"RandomData\(validation=...\): column '{c}' .* 2 of 300 rows; drop")
+        for c in ("user_id", "item_id")
+    ),
     (lambda log: {"test": log.frame[log.treatment == 1]}, LogError, "are rows of the log"),
     (lambda log: {"test": drawn(300), "validation": drawn(300).tail(100)}, LogError, r"10\d of the 300 rows of RandomData\(test=...\) are rows of its validation"),
 ]  # fmt: skip
@@ -203,6 +223,12 @@ def test_random_data_are_looked_at_before_anything_is_fitted(
     monkeypatch.setattr(preparation, "labels_of", None)  # fitting would fail
     with pytest.raises(error, match=message):
         cr.finetune(small_log, objective=cr.SNIPS(), training=quick, random_data=cr.RandomData(**frames(small_log)))
+
+
+def test_a_device_that_is_not_there_is_missed_before_anything_is_fitted(small_log: cr.ImpressionLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "labels_of", None)
+    with pytest.raises(ArgumentError, match="device is 'tpu', must be None or one of"):
+        cr.finetune(small_log, objective=cr.SNIPS(), training=cr.Training(device="tpu"))
 
 
 @pytest.mark.parametrize("objective", [cr.UpliftWeighted(), cr.BanditNet()], ids=lambda o: o.name)
@@ -342,6 +368,8 @@ def test_refusals(
         (["nobody"], ["a"], "user 'nobody' was not in the log; give a history instead"),
         ([[3]], ["a"], r"a history holds 3 \(int\)"),
         (None, "a title", "items is a str; must be a list of texts"),
+        ("u1", ["a"], r"users_or_histories is 'u1' \(str\); must be a list of users, or of histories: for one user \['u1'\]"),
+        (7, ["a"], r"users_or_histories is 7 \(int\); must be a list of users"),
         (None, [b"x"], r"items holds b'x'"),
     ],
 )

@@ -6,16 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import causalrec as cr
-from causalrec.errors import OutputError, OverlapError, SavedError, TrainingError
-from causalrec.finetune import run_folder, trainer
+from causalrec.errors import ArgumentError, OutputError, OverlapError, SavedError, TrainingError
+from causalrec.finetune import preparation, run_folder, towers, trainer
 from causalrec.finetune.stopping import Latest
 
 KILLED = """
@@ -117,9 +118,20 @@ def test_a_damaged_checkpoint_is_passed_over(small_log: cr.ImpressionLog, tmp_pa
     run = tmp_path / "out" / "run"
     newest = run_folder.last_checkpoint(run)
     assert newest is not None
+    (newest / "optimizer.pt").write_bytes(bytes((newest / "optimizer.pt").stat().st_size))
+    (run / "finished.json").unlink()
+    np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, found.trained.valid_scores)
+    assert run_folder.is_whole(newest), "it was trained again from the one before"
+    for file in list(newest.iterdir()):
+        held = file.read_bytes()
+        for damaged in (bytes(len(held)), b"[]", b'{"step": 2, "sha256": []}', b'{"step": 2, "sha256": 3}'):
+            file.write_bytes(damaged)
+            assert not run_folder.is_whole(newest), file.name
+        file.write_bytes(held)
+    assert run_folder.is_whole(newest)
     (newest / run_folder.WEIGHTS).write_bytes(b"damaged")
     assert run_folder.last_checkpoint(run) != newest
-    np.testing.assert_array_equal(small(small_log, tmp_path / "out").trained.valid_scores, found.trained.valid_scores)
+    assert not newest.exists()
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_reaches_the_weights(
@@ -148,6 +160,27 @@ def test_a_folder_of_another_run_is_left_alone(small_log: cr.ImpressionLog, tmp_
     assert (tmp_path / "mine" / "run" / "thesis.txt").read_text() == "do not touch"
 
 
+def test_a_folder_of_another_kind_of_run_is_refused_before_training(small_log: cr.ImpressionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def auto(*candidates: Any) -> cr.Ranker:
+        return small(small_log, tmp_path / "many", epochs=1, objective=cr.Auto(candidates))
+
+    auto(cr.SNIPS())
+    one = small(small_log, tmp_path / "one", epochs=1)
+    one.save(tmp_path / "kept")
+    monkeypatch.setattr(preparation, "run", None)  # training would fail
+    for call, message in (
+        (lambda: small(small_log, tmp_path / "many", epochs=1), r"many holds a run with another objective \(runs/naive\)"),
+        (lambda: small(small_log, tmp_path / "one", epochs=1, objective=cr.Auto()), r"one holds a run with another objective \(run\)"),
+        (lambda: auto(cr.DR()), r"many holds a run with another objective \(runs/snips\)"),
+        (lambda: auto(cr.SNIPS(clip=cr.Clip(0.2)), cr.DR()), "snips holds a run with another objective: there it is"),
+        (lambda: one.update(small_log, output=tmp_path / "many"), r"many holds a run with another objective \(runs/naive\)"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            call()
+    with pytest.raises(OutputError, match="kept holds a saved ranker"):
+        one.update(small_log, output=tmp_path / "kept")
+
+
 def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
     ranker.save(tmp_path / "kept")
     again = cr.Ranker.load(tmp_path / "kept")
@@ -159,6 +192,70 @@ def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_pa
     ranker.save(tmp_path / "kept", overwrite=True)
 
 
+def tuned(ranker: cr.Ranker, folder: Path, max_length: int = 16) -> cr.Ranker:
+    """The ranker with an encoder of its own, its LoRA drawn at random."""
+    adapter = cr.LoRA(rank=2)
+    network, tokenizer = towers.build(ranker.base._files(), adapter, ranker.head, 0, ranker.has_history, False, 10, 0)
+    with torch.no_grad():
+        for name, weights in network.named_parameters():
+            if "lora_B" in name:
+                weights.normal_(0, 0.05, generator=torch.Generator().manual_seed(0))
+    trained = replace(ranker.trained, network=network.eval(), tokenizer=tokenizer)
+    return replace(ranker, adapter=adapter, training=replace(ranker.training, max_length=max_length), trained=trained, folder=folder)
+
+
+def test_the_encoder_of_a_loaded_ranker_outlives_what_is_saved_over_it(ranker: cr.Ranker, tmp_path: Path) -> None:
+    saved = tuned(ranker, tmp_path / "out").save(tmp_path / "kept")
+    again = cr.Ranker.load(saved)
+    encoder = again.encoder
+    assert saved not in Path(encoder.model).parents
+    again.save(saved, overwrite=True)
+    assert sorted(f.name for f in saved.iterdir()) == ["arrays.npz", "learned.safetensors", "ranker.json", "words.json"]
+    encoder.set_params(cache_dir=False)
+    np.testing.assert_allclose(encoder.transform(["a red coat"]), again._vectors(["a red coat"]), atol=1e-5)
+    np.testing.assert_array_equal(encoder.seen_units, ranker.seen_units)
+
+
+def test_what_is_no_encoder_is_not_replaced_by_one(ranker: cr.Ranker, tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "thesis.txt").write_text("do not touch")
+    with pytest.raises(OutputError, match=r"encoder holds no causalrec_seen_units.npy, so that no ranker's encoder was written there"):
+        _ = tuned(ranker, tmp_path).encoder
+    (tmp_path / "encoder" / "thesis.txt").unlink()
+    for _ in range(2):
+        assert Path(tuned(ranker, tmp_path).encoder.model) == tmp_path / "encoder"
+
+
+@pytest.mark.parametrize("max_length", [8, 64])
+def test_the_encoder_s_folder_reads_as_many_tokens_as_training(max_length: int, ranker: cr.Ranker, tmp_path: Path) -> None:
+    found = tuned(ranker, tmp_path, max_length)
+    texts = ["a red coat", " ".join(f"{colour} coats of wool" for colour in ("red", "blue", "green", "black") * 10)]
+    mine = found._vectors(texts)
+    for encoder in (found.encoder.set_params(cache_dir=False), cr.TextEmbedder(str(found.folder / "encoder"), cache_dir=False, progress=False)):
+        np.testing.assert_allclose(encoder.transform(texts), mine, atol=1e-5)
+    again = tuned(replace(found, base=found.encoder), tmp_path / "further", 2 * max_length)
+    np.testing.assert_allclose(again.encoder.set_params(cache_dir=False).transform(texts), again._vectors(texts), atol=1e-5)
+
+
+def test_a_ranker_goes_on_where_it_is_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_path: Path) -> None:
+    replace(ranker, training=replace(ranker.training, device="xpu")).save(tmp_path / "kept")
+    again = cr.Ranker.load(tmp_path / "kept", device="cpu")
+    assert again.training == replace(ranker.training, device="cpu")
+    assert again.update(small_log, weighing=ranker.weighing, random_state=0).rounds
+    assert cr.Ranker.load(tmp_path / "kept").training.device is None
+
+
+def test_rows_to_replay_are_saved_whole(ranker: cr.Ranker, tmp_path: Path) -> None:
+    assert ranker.replay is not None
+    n = len(ranker.replay.labels)
+    labels = replace(ranker.replay.labels, if_examined=True, examined=np.linspace(0.5, 1.5, n), clip=cr.Clip(0.2), logged=True)
+    replace(ranker, replay=replace(ranker.replay, labels=labels)).save(tmp_path / "kept")
+    again = cr.Ranker.load(tmp_path / "kept").replay
+    assert again is not None
+    for one in fields(labels):
+        np.testing.assert_array_equal(getattr(again.labels, one.name), getattr(labels, one.name), err_msg=one.name)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -167,6 +264,17 @@ def test_saved_and_loaded(ranker: cr.Ranker, small_log: cr.ImpressionLog, tmp_pa
         (lambda m: m["ranker"]["objective"].update({"is": "os.system"}), "names 'os.system', which no ranker"),
         (lambda m: m["files"].update({"learned.safetensors": "0"}), "missing or damaged"),
         (lambda m: m["ranker"]["head"].update(width=3), "does not fit what its ranker.json describes"),
+        *((lambda m, n=n: m.pop(n), rf"is damaged \(KeyError: '{n}'\); save") for n in ("base", "ranker", "trained", "labels", "has_history")),
+        (lambda m: m.pop("files"), "is no whole ranker"),
+        (lambda m: m.update(files=sorted(m["files"])), "is no whole ranker"),
+        (lambda m: m["ranker"].pop("roles"), "is damaged .KeyError: 'roles'"),
+        (lambda m: m["trained"].pop("kept"), "is damaged .KeyError: 'kept'"),
+        (lambda m: m["ranker"]["head"].pop("is"), "is damaged .KeyError: 'is'"),
+        (lambda m: m["ranker"]["head"].update(wings=2), "is damaged .TypeError: .*unexpected keyword argument 'wings'"),
+        (lambda m: m["ranker"]["head"].update(width=-3), "is damaged .ArgumentError: width is -3"),
+        (lambda m: m["ranker"].update(head="two-tower"), "is damaged .TypeError: head is 'two-tower'"),
+        (lambda m: m.update(base=[]), "is damaged .TypeError"),
+        (lambda m: m["base"].update(model=5), "is damaged .TypeError: model is 5"),
     ],
 )
 def test_a_spoilt_folder_is_refused(spoil: Any, message: str, ranker: cr.Ranker, tmp_path: Path) -> None:
@@ -178,12 +286,28 @@ def test_a_spoilt_folder_is_refused(spoil: Any, message: str, ranker: cr.Ranker,
         cr.Ranker.load(tmp_path / "kept")
 
 
+@pytest.mark.parametrize("held", ["[]", "null", '"a ranker"', "3"])
+def test_a_manifest_that_describes_nothing_is_refused(held: str, tmp_path: Path) -> None:
+    (tmp_path / "ranker.json").write_text(held)
+    with pytest.raises(SavedError, match="it describes no ranker"):
+        cr.Ranker.load(tmp_path)
+
+
+def test_a_folder_is_a_path(ranker: cr.Ranker) -> None:
+    for call in (cr.Ranker.load, ranker.save):
+        for folder in (5, None, ""):
+            with pytest.raises(ArgumentError, match=f"folder is {folder!r}, must be the path of a folder"):
+                call(folder)  # type: ignore[operator]
+
+
 def test_a_round_says_whether_it_was_promoted_and_why(ranker: cr.Ranker) -> None:
     new = cr.embed(cr.simulate(2_400, n_users=240, n_items=60, random_state=990_002).log(), cr.TextEmbedder(progress=False))
     strict = ranker.update(new, random_state=0, standard_errors=100)
     assert not strict.rounds[0].promoted
     np.testing.assert_array_equal(strict.score_log(new), ranker.score_log(new))
     assert "The old weights stay" in strict.rounds[0].summary()
+    assert strict.rounds[0]._title() in strict.summary()
+    assert "Round" not in ranker.summary()
     assert strict.rounds[0].n_replayed > 0
     free = ranker.update(new, random_state=0, standard_errors=0, epochs=3)
     assert free.rounds[0].promoted == (free.rounds[0].risk.value < 0)
