@@ -211,20 +211,25 @@ def misspecified_table(seeds: list[int]) -> list[dict[str, Any]]:
                     if "refusal" in mine[1]:
                         rows.append({"cell": cell, "how": how, "objective": objective, "seed": seed, "refusal": mine[1]["refusal"]})
                         continue
-                    d = mine[0] - rival[0]
-                    z = d.mean() / (d.std() / np.sqrt(len(d))) if d.any() else 0.0
+                    d, to_plain = mine[0] - rival[0], mine[0] - plain[0]
                     rows.append({
                         "cell": cell, "how": how, "objective": objective, "seed": seed, "chosen": mine[1]["chosen"], "refused": mine[1]["refused"],
-                        "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d))), "p_below": float(norm.cdf(z)) if d.any() else 1.0,
-                        "difference_to_plain": float((mine[0] - plain[0]).mean()),
+                        "difference": float(d.mean()), "se": float(d.std() / np.sqrt(len(d))), "p_below": below(d),
+                        "difference_to_plain": float(to_plain.mean()), "p_below_plain": below(to_plain),
                     })  # fmt: skip
     for objective in ("SNIPS", "Auto"):
-        group = sorted((r for r in rows if r["objective"] == objective and "p_below" in r), key=lambda r: r["p_below"])
-        worst = 0.0
-        for k, r in enumerate(group):
-            worst = max(worst, min(1.0, (len(group) - k) * r["p_below"]))
-            r["p_holm"] = worst
+        for p, holm in (("p_below", "p_holm"), ("p_below_plain", "p_holm_plain")):
+            group = sorted((r for r in rows if r["objective"] == objective and p in r), key=lambda r: r[p])
+            worst = 0.0
+            for k, r in enumerate(group):
+                worst = max(worst, min(1.0, (len(group) - k) * r[p]))
+                r[holm] = worst
     return rows
+
+
+def below(d: np.ndarray) -> float:
+    """One-sided p of a mean difference (users,) at or above 0; 1 where there is none."""
+    return float(norm.cdf(d.mean() / (d.std() / np.sqrt(len(d))))) if d.any() else 1.0
 
 
 def dropout_table(seeds: list[int]) -> list[dict[str, Any]]:
