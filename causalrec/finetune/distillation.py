@@ -113,7 +113,7 @@ def distil(
     lr: float = 3e-4,
     log: ImpressionLog | None = None,
     plan: Plan | None = None,
-    min_cosine: float = 0.9,
+    min_cosine: float = 0.98,
     max_shift: float = 0.1,
     random_state: int | None = None,
     progress: bool = True,
@@ -142,7 +142,8 @@ def distil(
     log, plan : ImpressionLog and Plan, or None
         Where both are given, the effect with the student's vectors has to stay where it was, as in ``export_onnx``.
     min_cosine : float
-        The least *mean* cosine on the texts held out.
+        The least *mean* cosine on the texts held out. Few students reach .98 (3 of 6 layers had .934 after 11,000 headlines, 5 of 6 layers .963 after
+        2,700): with a lower bound, let `log` and `plan` say whether the effect stays where it was.
     max_shift : float
         In standard errors of the effect.
     random_state : int or None

@@ -34,7 +34,8 @@ class Head:
         Of each part of the log odds (item, history, match, item effects) before anything is learnt: less shrinks more. It counts
         the more the noisier the objective's weights and labels are (``objectives.dispersion``).
     dropout : float
-        On the vectors, in [0, 1).
+        On the vectors, in [0, 1). On five logs of 100,000 rows .1 changed NDCG@10 by -.0006 ± .002 and .3 by -.005 (``benchmarks/debiased_finetuning.py --part
+        dropout``); on Coat's 7,000 ratings the searches chose .4 over .1.
     """
 
     kind: Kind = "two-tower"
