@@ -1,6 +1,6 @@
 """What ``finetune`` recovers of what an old recommender's bias costs, on logs whose truth is known (``debiased_worlds``).
 
-    CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified|dropout] [--cells ...] [--seeds 1] [--adapter frozen|lora] [--rows N]
+    CAUSALREC_DATA=... python benchmarks/debiased_finetuning.py [--part gap|misspecified|dropout|value] [--cells ...] [--seeds 1] [--adapter frozen|lora] [--rows N]
 
 "oracle, as informed", on request after "SNIPS true", is the oracle with as few rows as SNIPS has information: the training rows of the log
 divided by the dispersion of its labels (``objectives.dispersion``). What it lacks to the oracle is the price of few labels, and no bias.
@@ -15,7 +15,8 @@ clicks beside it. Two arms: SNIPS as it is, and ``Auto`` over SNIPS and DR.
 is below the clicks ("refusal"), and such a cell has no difference.
 dropout: NDCG@10 of SNIPS with true propensities at ``Head(dropout=)`` of ``DROPOUTS``, less that without, in the 5 cells.
 Off-policy value: of each debiased ranker, on the users whom ``finetune`` held out, against the mean true relevance of the
-rows chosen; its standard error is also of the draw of users, which this truth is conditional on, so that coverage is high.
+rows chosen (as nothing of it depends on how a ranker was trained, --part value draws many logs without training, a fifth of the users held
+out, scores that are the true log odds and noise, and true propensities); its standard error is also of the draw of users, which this truth is conditional on, so that coverage is high.
 
 NDCG by user is kept in benchmarks/cache/debiased/ and not computed again; the table is benchmarks/results/debiased_finetuning.json.
 Heads and training are the package's defaults, which were chosen on tuning seeds 990,000 + r.
@@ -44,8 +45,9 @@ from scipy.stats import norm
 
 import causalrec as cr
 from causalrec.errors import EstimationError, LogError
+from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Rows, dispersion
-from causalrec.finetune.policy_value import chosen
+from causalrec.finetune.policy_value import chosen, values
 
 HERE = Path(__file__).parent
 CACHE = HERE / "cache" / "debiased"
@@ -244,6 +246,29 @@ def dropout_table(seeds: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
+def value_runs(seeds: list[int]) -> list[dict[str, Any]]:
+    """Error of the off-policy value over its standard error, of noisy true scores on a fifth of the users of many logs."""
+    out = []
+    for cell in BASES:
+        for seed in seeds:
+            world = worlds.CELLS[cell].draw(seed)
+            rng = np.random.default_rng(seed)
+            user = world.frame["user"].to_numpy()
+            held = world.frame[np.isin(user, rng.permutation(int(user.max()) + 1)[: (int(user.max()) + 1) // 5])]
+            t, e, r = (held[name].to_numpy(dtype=float) for name in ("shown", "e", "relevance"))
+            y = np.where(t == 1, held["clicked"] / held["theta"], 0.0)
+            units, items = (np.unique(held[name], return_inverse=True)[1] for name in ("user", "item"))
+            labels = Labels(t, y, e, np.full(len(t), np.nan), np.full(len(t), y.sum() / t.sum()), units, items, cr.Clip(0.01), True)
+            f = np.log(r / (1 - r)) + 0.5 * rng.standard_normal(len(r))
+            pi, found = chosen(f, labels), values(f, labels)["value"]
+            truth = float((pi * r).sum() / pi.sum())
+            out.append({
+                "cell": cell, "seed": seed, "error": found.value - truth, "se": found.std_error, "covered": bool(found.ci_lower <= truth <= found.ci_upper),
+            })  # fmt: skip
+        print(cell, np.mean([v["error"] / v["se"] for v in out]), np.mean([v["covered"] for v in out]), flush=True)
+    return out
+
+
 def off_policy(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean error in standard errors, and coverage, by arm; of estimated curves, once more without the worlds whose old score knows relevance.
 
@@ -267,7 +292,8 @@ def write(seeds: list[int]) -> None:
     rows = _joined(before["gap"], [r for adapter in sorted(made) for r in gap_table(seeds, adapter)], ("cell", "seed", "adapter"))
     wrong = _joined(before["misspecified"], misspecified_table(seeds), ("cell", "how", "objective", "seed"))
     dropped = _joined(before.get("dropout", []), dropout_table(seeds), ("cell", "seed", "dropout"))
-    RESULTS.write_text(json.dumps({"gap": rows, "misspecified": wrong, "dropout": dropped, "off_policy": off_policy([r for r in rows if r["adapter"] == "frozen"])}, indent=1))
+    kept = {"value": before["value"]} if "value" in before else {}
+    RESULTS.write_text(json.dumps(kept | {"gap": rows, "misspecified": wrong, "dropout": dropped, "off_policy": off_policy([r for r in rows if r["adapter"] == "frozen"])}, indent=1))
 
 
 def _joined(before: list[dict[str, Any]], now: list[dict[str, Any]], key: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -277,7 +303,7 @@ def _joined(before: list[dict[str, Any]], now: list[dict[str, Any]], key: tuple[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["gap", "misspecified", "dropout"], default="gap")
+    parser.add_argument("--part", choices=["gap", "misspecified", "dropout", "value"], default="gap")
     parser.add_argument("--cells", nargs="*")
     parser.add_argument("--arms", nargs="*", default=list(ARMS))
     parser.add_argument("--seeds", type=int, default=1)
@@ -290,6 +316,10 @@ def main() -> None:
     adapter = options.adapter if options.rows == worlds.ROWS else f"{options.adapter}@{options.rows}"
     first = worlds.TUNING if options.tuning else worlds.SEED
     seeds = list(range(first + options.skip, first + options.skip + options.seeds))
+    if options.part == "value":
+        before = json.loads(RESULTS.read_text())
+        RESULTS.write_text(json.dumps(before | {"value": value_runs(seeds)}, indent=1))
+        return
     cells = options.cells or ([*BASES, *(c for c in worlds.CELLS if c not in BASES)] if options.part == "gap" else list(BASES))
     wrong = [f"{o}, {how}" for how in worlds.MISSPECIFIED for o in ("Naive", "SNIPS", "Auto")]
     arms = {"gap": options.arms, "misspecified": ["naive", *wrong], "dropout": [f"dropout {p}" for p in DROPOUTS]}[options.part]

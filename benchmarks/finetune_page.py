@@ -35,7 +35,7 @@ def gap(r: dict[str, Any]) -> list[str]:
         shares = np.array([row[arm]["share"] for row in rows if arm in row and row["adapter"] == "frozen"])
         if len(shares) > 1:
             out.append(_mean_line(arm, shares, least))
-    return [*out, "", *_wrong(r.get("misspecified", [])), *_dropout(r.get("dropout", [])), *_values(r.get("off_policy", {}))]
+    return [*out, "", *_wrong(r.get("misspecified", [])), *_dropout(r.get("dropout", [])), *_values(r.get("off_policy", {}), r.get("value", []))]
 
 
 def _share(held: dict[str, Any] | None) -> str:
@@ -91,7 +91,7 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _values(found: dict[str, Any]) -> list[str]:
+def _values(found: dict[str, Any], drawn: list[dict[str, Any]]) -> list[str]:
     if not found:
         return []
     out = [
@@ -101,6 +101,10 @@ def _values(found: dict[str, Any]) -> list[str]:
         "| arm | runs | mean error in SE (reach ≤ .25) | coverage (reach 93–97 %) |",
         "|---|---|---|---|",
     ]
+    if drawn:
+        z = np.array([v["error"] / v["se"] for v in drawn])
+        scored = {"runs": len(z), "mean_error_in_se": z.mean(), "sd": z.std(), "coverage": np.mean([v["covered"] for v in drawn])}
+        found = found | {"scores without training, true propensities (`--part value`)": scored}
     for arm, v in found.items():
         half = 2 * v["sd"] / v["runs"] ** 0.5
         said = worded(decided(v["mean_error_in_se"] - half, v["mean_error_in_se"] + half, -0.25, 0.25))
