@@ -155,6 +155,7 @@ class Prepared:
         kept, trained = runs[choice.chosen if choice else objectives[0].name]
         what = "chose the objective and when to stop" if choice else "chose when to stop"
         notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else (f"Randomly drawn impressions {what}.",)
+        notes += tuple(f"P(examined | position) is in doubt: {alarm.rstrip('.')}." for alarm in getattr(job.weighing.examination, "alarms", ()))
         seen = self.train.unit_hashes
         if job.encoder.seen_units is not None:
             seen = np.union1d(seen, job.encoder.seen_units)

@@ -171,6 +171,8 @@ def test_every_adapter_trains(adapter: Any, small_log: cr.ImpressionLog, weighin
 
 def test_examination_turns_clicks_into_relevance(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
     class Half:
+        alarms = ("theta rests on one item",)
+
         def theta_at(self, positions: Any) -> Any:
             return np.full(len(positions), 0.5)
 
@@ -181,6 +183,7 @@ def test_examination_turns_clicks_into_relevance(small_log: cr.ImpressionLog, qu
     assert halved.replay is not None
     shown = plain.replay.labels.t == 1
     np.testing.assert_allclose(halved.replay.labels.y[shown], 2 * plain.replay.labels.y[shown])
+    assert "P(examined | position) is in doubt: theta rests on one item." in halved.evaluation.summary()
 
 
 def test_random_data_judge_and_choose(small_log: cr.ImpressionLog, quick: cr.Training, weighing: cr.Weighing) -> None:
