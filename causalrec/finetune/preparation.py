@@ -153,18 +153,25 @@ class Prepared:
             runs[one.name] = one, self._train(one, here, start)
         choice = self._choice(runs) if many else None
         kept, trained = runs[choice.chosen if choice else objectives[0].name]
-        what = "chose the objective and when to stop" if choice else "chose when to stop"
-        notes = (f"The held-out users are those who {what}.",) if job.random_data.validation is None else (f"Randomly drawn impressions {what}.",)
-        notes += tuple(f"P(examined | position) is in doubt: {alarm.rstrip('.')}." for alarm in getattr(job.weighing.examination, "alarms", ()))
         seen = self.train.unit_hashes
         if job.encoder.seen_units is not None:
             seen = np.union1d(seen, job.encoder.seen_units)
         return Ranker(
-            kept, job.adapter, job.head, job.training, self._evaluate(kept, trained, notes), self.rails[kept.name], choice, folder, job.encoder,
+            kept, job.adapter, job.head, job.training, self._evaluate(kept, trained, self._notes(many)), self.rails[kept.name], choice, folder, job.encoder,
             self.known, _last_histories(job.log), bool(job.log.roles.history), seen, trained, job.epochs,
             job.seed, job.weighing, Replay(self.train_feed, self.labels), (), self.train, self.valid, self.held,
             held_units=self.valid.unit_hashes, roles=roles_of(job.log),
         )  # fmt: skip
+
+    def _notes(self, several: bool) -> tuple[str, ...]:
+        """Who stopped the training, and chose among several objectives; what speaks against the curve that clicks were divided by."""
+        random = self.job.random_data.validation is not None
+        who = "Randomly drawn impressions" if random else "The held-out users are those who"
+        doubts = getattr(self.job.weighing.examination, "alarms", ())
+        return (
+            f"{who} chose {'the objective and ' if several else ''}when to stop.",
+            *(f"P(examined | position) is in doubt: {alarm.rstrip('.')}." for alarm in doubts),
+        )
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
         job = self.job
