@@ -9,6 +9,7 @@ from causalrec._checks import check_scalar
 from causalrec._display import Displayable
 from causalrec.errors import ArgumentError
 from causalrec.finetune.objectives import DR, DRJL, MRDR, SNIPS, Naive, Objective
+from causalrec.finetune.risk import UNITS
 from causalrec.scores import Estimate
 
 
@@ -67,18 +68,13 @@ class ObjectiveChoice(Displayable):
     where: str
     risk_of: str = "clicks"
 
-    @property
-    def unit(self) -> str:
-        """Of the differences."""
-        return "nats a pair" if self.risk_of == "pairs" else "nats"
-
     def _title(self) -> str:
         return f"Objective: {self.chosen}, chosen on {self.where}"
 
     def _rows(self) -> list[dict[str, Any]]:
         return [
             {
-                "objective": name, f"risk less that of naive, {self.unit}": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower,
+                "objective": name, f"risk less that of naive, {UNITS[self.risk_of]}": e.value, "std_error": e.std_error, "ci_lower": e.ci_lower,
                 "ci_upper": e.ci_upper, "chosen": name == self.chosen,
             }
             for name, e in self.differences.items()

@@ -12,15 +12,15 @@ from causalrec._display import Displayable
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.policy_value import values
 from causalrec.finetune.ranking import Ranking, quantity
-from causalrec.finetune.risk import judges_clicks, label_of, own_risk, risks
+from causalrec.finetune.risk import UNITS, judges_clicks, label_of, own_risk, risks
 from causalrec.scores import Estimate
 
 F64 = npt.NDArray[np.float64]
 RISKS = {
-    "clicks": "risk by {}, nats",
-    "effect": "risk of the effect by {}, nats",
-    "policy": "risk of the policy by {}, minus clicks per impression",
-    "pairs": "risk of the order by {}, nats a pair",
+    "clicks": f"risk by {{}}, {UNITS['clicks']}",
+    "effect": f"risk of the effect by {{}}, {UNITS['effect']}",
+    "policy": f"risk of the policy by {{}}, minus {UNITS['policy']}",
+    "pairs": f"risk of the order by {{}}, {UNITS['pairs']}",
 }
 """What a risk is of, by what the score is for."""
 OF_RISKS = {
@@ -84,7 +84,7 @@ class Evaluation(Displayable):
     @property
     def judges(self) -> str:
         """The rows that it is judged on, in words."""
-        return f"{self.n:,} held-out rows" if self.clusters.startswith("row") else f"{self.n:,} rows of {self.n_users:,} held-out users"
+        return f"{self.n:,} held-out candidate impressions" if self.clusters.startswith("row") else f"{self.n:,} candidate impressions of {self.n_users:,} held-out users"
 
     def _title(self) -> str:
         gain = self.values["gain"]

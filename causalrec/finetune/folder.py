@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from os import PathLike
 from pathlib import Path
 
@@ -52,6 +54,16 @@ def digest(path: Path) -> str:
     """Sha256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="causalrec-")
+
+
+def passing_folder() -> Path:
+    """A new folder that is gone when Python ends."""
+    return Path(tempfile.mkdtemp(dir=_scratch().name))
 
 
 def as_folder(folder: str | PathLike[str], kind: str = "a") -> Path:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from causalrec.finetune.fitting import (
     run,
     unit_vectors,
 )
+from causalrec.finetune.folder import passing_folder
 from causalrec.finetune.guard_rails import GuardRails, check_held_out, check_support, guard_rails
 from causalrec.finetune.labelling import labels_of, unseen_control
 from causalrec.finetune.labels import Labels
@@ -55,12 +54,6 @@ from causalrec.represent.text import TextEmbedder
 from causalrec.scores import Estimate, clustered_ratio
 
 F64 = npt.NDArray[np.float64]
-
-
-@cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """Where runs without a folder of their own live until Python ends."""
-    return tempfile.TemporaryDirectory(prefix="causalrec-")
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +136,7 @@ class Prepared:
     def ranker(self, output: str | Path | None, start: dict[str, Any] | None = None) -> Ranker:
         """Train with each objective, and keep one."""
         job = self.job
-        folder = Path(tempfile.mkdtemp(dir=_scratch().name)) if output is None else Path(output)
+        folder = passing_folder() if output is None else Path(output)
         objectives = job.objectives
         many = len(objectives) > 1
         check_runs(folder, {one.name: self._identity(one, start) for one in objectives})
@@ -164,14 +157,16 @@ class Prepared:
         )  # fmt: skip
 
     def _notes(self, several: bool) -> tuple[str, ...]:
-        """Who stopped the training, and chose among several objectives; what speaks against the curve that clicks were divided by."""
+        """Who stopped the training, and chose among several objectives; and the doubts."""
         random = self.job.random_data.validation is not None
         who = "Randomly drawn impressions" if random else "The held-out users are those who"
-        doubts = getattr(self.job.weighing.examination, "alarms", ())
-        return (
-            f"{who} chose {'the objective and ' if several else ''}when to stop.",
-            *(f"P(examined | position) is in doubt: {alarm.rstrip('.')}." for alarm in doubts),
-        )
+        return f"{who} chose {'the objective and ' if several else ''}when to stop.", *self.doubts
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against the curve that clicks were divided by."""
+        alarms = getattr(self.job.weighing.examination, "alarms", ())
+        return tuple(f"P(examined | position) is in doubt: {alarm.rstrip('.')}." for alarm in alarms)
 
     def _train(self, objective: Objective, folder: Path, start: dict[str, Any] | None) -> Trained:
         job = self.job

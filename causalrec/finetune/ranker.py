@@ -27,6 +27,7 @@ from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.objectives import Objective
 from causalrec.finetune.options import Head, Training
+from causalrec.finetune.risk import UNITS
 from causalrec.log import ImpressionLog
 from causalrec.represent.text import TextEmbedder
 
@@ -287,7 +288,7 @@ class Ranker(Displayable):
         e = self.evaluation
         risk = "held-out, " + ("doubly robust, nats per impression" if e.risk_of == "clicks" else e.risk_name("DR"))
         if e.random_judged:
-            risk = f"of randomly drawn impressions, nats {'a pair' if e.risk_of == 'pairs' else 'per impression'}"
+            risk = f"of randomly drawn impressions, {UNITS[e.risk_of]}"
         return [
             f"loss: of the objective on training rows; risk: {risk}.",
             *self.guard_rails.warnings,

@@ -18,6 +18,8 @@ Ints = npt.NDArray[np.int64]
 ESTIMATORS = ("naive", "IPS", "SNIPS", "DR")
 LEAST_MASS = 1e-4
 """Pairs a row, by weight, below which a pairwise loss has nothing to learn from."""
+UNITS = {"clicks": "nats", "effect": "nats", "policy": "clicks per impression", "pairs": "nats a pair"}
+"""In what a risk is counted, by what it is of."""
 AT_ONCE = 4_000_000
 """Pairs of rows that are in memory together; of a user with more rows than its root some rows at a time."""
 

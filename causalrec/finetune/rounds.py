@@ -22,7 +22,7 @@ from causalrec.finetune.policy_value import chosen
 from causalrec.finetune.preparation import Job, Prepared
 from causalrec.finetune.processes import check_shared
 from causalrec.finetune.ranking import quantity
-from causalrec.finetune.risk import Ratio, risk_difference
+from causalrec.finetune.risk import UNITS, Ratio, risk_difference
 from causalrec.finetune.weighing import RandomData, Weighing
 from causalrec.identify import Plan
 from causalrec.log import ImpressionLog
@@ -137,7 +137,8 @@ def update(
     )  # fmt: skip
     if not promoted:
         return replace(ranker, rounds=(*ranker.rounds, record), held_units=held_units)
-    judged = evaluate(new_f, new.held, None, ("The held-out users of the new log are those who chose when to stop and decided the promotion.",), ranker.objective.aims_at, job.pairwise, new.unseen)
+    notes = ("The held-out users of the new log are those who chose when to stop and decided the promotion.", *new.doubts)
+    judged = evaluate(new_f, new.held, None, notes, ranker.objective.aims_at, job.pairwise, new.unseen)
     return replace(
         trained, rounds=(*ranker.rounds, record), choice=ranker.choice, histories=ranker.histories | trained.histories, evaluation=judged,
     )  # fmt: skip
@@ -225,7 +226,7 @@ def _effects(kept: Ranker, rivals: tuple[Ranker, Ranker], new: Prepared, plan: P
 
 
 def _reason(promoted: bool, risk: Estimate, bar: float, risk_of: str) -> str:
-    size = f"its held-out risk is {abs(risk.value):.5f} {'clicks per impression' if risk_of == 'policy' else 'nats'} {'below' if risk.value < 0 else 'above'} that of the last round (standard error {risk.std_error:.5f})"
+    size = f"its held-out risk is {abs(risk.value):.5f} {UNITS[risk_of]} {'below' if risk.value < 0 else 'above'} that of the last round (standard error {risk.std_error:.5f})"
     if promoted:
         return f"New weights: {size}."
     return f"The old weights stay: {size}, and must be below it by more than {bar:g} standard error."

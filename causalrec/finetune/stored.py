@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass, replace
@@ -19,11 +18,17 @@ from causalrec.finetune.choice import ObjectiveChoice
 from causalrec.finetune.evaluation import Evaluation
 from causalrec.finetune.feed import Feed, effects_of
 from causalrec.finetune.fitting import Trained
-from causalrec.finetune.folder import MANIFEST, check_replaced, digest, holds_something, written
+from causalrec.finetune.folder import (
+    MANIFEST,
+    check_replaced,
+    digest,
+    holds_something,
+    passing_folder,
+    written,
+)
 from causalrec.finetune.guard_rails import GuardRails
 from causalrec.finetune.labels import Labels
 from causalrec.finetune.options import Head, Training
-from causalrec.finetune.preparation import _scratch
 from causalrec.finetune.ranking import Ranking
 from causalrec.finetune.rounds import Round
 from causalrec.finetune.run_folder import WEIGHTS
@@ -156,7 +161,7 @@ def load_ranker(folder: Path, device: str | None) -> Ranker:
     trained = Trained(network.eval().to(_device(device)), tokenizer, valid_scores=arrays["valid_scores"], **kept)
     histories = {user: tuple(h) for user, h in words["histories"].items()}
     return Ranker(
-        **given, folder=Path(tempfile.mkdtemp(dir=_scratch().name)), base=base, known_items=words["known_items"], histories=histories, has_history=of_all["has_history"],
+        **given, folder=passing_folder(), base=base, known_items=words["known_items"], histories=histories, has_history=of_all["has_history"],
         seen_units=arrays["seen_units"], held_units=arrays["held_units"], trained=trained, replay=replay,
         weighing=Weighing() if of_all["weighed_by_default"] else None,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from causalrec.report.design import PACKAGES, version
 from causalrec.report.parts import Part
 from causalrec.report.results import records
 from causalrec.report.training_plots import S_BOUNDS, kept_epoch, of_risk, question_of_ranker
-from causalrec.report.training_words import of_users, spread
+from causalrec.report.training_words import spread
 from causalrec.scores import Estimate
 
 OF_ESTIMATORS = {
@@ -45,7 +45,7 @@ def value(ranker: Ranker) -> list[Part]:
     ]  # fmt: skip
     return [
         parts.text(
-            f"On {of_users(ranker)}{WHO[e.unseen]}. The ranker may show as many of a user’s candidates as he is shown "
+            f"On {e.judges}{WHO[e.unseen]}. The ranker may show as many of a user’s candidates as he is shown "
             "in expectation, and takes those with the largest scores; candidates that are not in the log are not judged."
         ),
         parts.figure(

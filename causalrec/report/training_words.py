@@ -16,12 +16,6 @@ def spread(q: Question, e: Estimate) -> str:
     return f"{q.number(e.value, q.decimals(e.ci_lower, e.ci_upper))} ({words.interval(q, e.ci_lower, e.ci_upper)})"
 
 
-def of_users(ranker: Ranker) -> str:
-    """``754 candidate impressions of 79 held-out users``."""
-    e = ranker.evaluation
-    return f"{e.n:,} held-out candidate impressions" if e.clusters.startswith("row") else f"{e.n:,} candidate impressions of {e.n_users:,} held-out users"
-
-
 def decision(ranker: Ranker) -> tuple[str, str]:
     """("clear" or "unclear", what the ranker's choice is worth against today's)."""
     gain, q = ranker.evaluation.values["gain"], question_of_ranker(ranker)
@@ -59,7 +53,7 @@ def debiasing(ranker: Ranker) -> str:
 def sentences(ranker: Ranker) -> list[str]:
     """What stands below the decision."""
     e, q = ranker.evaluation, question_of_ranker(ranker)
-    said = [f"Judged off policy (doubly robust) on {of_users(ranker)}; errors are clustered by {e.clusters}."]
+    said = [f"Judged off policy (doubly robust) on {e.judges}; errors are clustered by {e.clusters}."]
     if "caused" in e.values:
         said.append(f"What its choice causes: {spread(q, e.values['caused'])} {q.label}; the rest would be clicked without being shown.")
     if ranker.objective.aims_at == "clicks":

@@ -462,10 +462,10 @@ def test_a_disk_that_is_really_full_is_an_output_error(small_log: cr.ImpressionL
 def test_a_run_without_a_folder_leaves_none_behind() -> None:
     """Its checkpoints lie in a temporary folder that Python removes when it ends."""
     code = (
-        "from causalrec.finetune.preparation import _scratch\n"
-        "from pathlib import Path\n"
-        "(Path(_scratch().name) / 'run').mkdir()\n"
-        "print(_scratch().name)"
+        "from causalrec.finetune.folder import passing_folder\n"
+        "folder = passing_folder()\n"
+        "(folder / 'run').mkdir()\n"
+        "print(folder)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert told
